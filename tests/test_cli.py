@@ -1,0 +1,83 @@
+"""How every command starts, fails and stops."""
+
+import pytest
+
+import tfvc
+from tfvc import cli
+
+
+def command(argv, run=lambda arguments: None, paths=False):
+    with pytest.raises(SystemExit) as stop:
+        cli.command("tfvc.x", "Doc of x.", ("model", "data", "set", "seed", "dry_run"), run, argv, paths)
+    return stop.value.code
+
+
+def test_flags_arrive_with_their_types():
+    seen = []
+    run = lambda a: seen.append((a.model, a.data, a.set, a.seed, a.dry_run, a.paths))  # noqa: E731
+    argv = ["--data=x", "--set=train.epochs=5", "--set=data.fps=2", "--seed=3", "--dry_run", "a.mp4"]
+    assert command(argv, run, paths=True) == 0
+    assert seen == [("attention_boosted", "x", ["train.epochs=5", "data.fps=2"], 3, True, ["a.mp4"])]
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["--sed=3"], "sed"),
+        (["--seed=three"], "three"),
+        (["data"], "unexpected argument 'data'"),
+        (["--model"], "model"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(argv, word, capsys):
+    assert command(argv) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and word in err and "--help" in err and err.count("\n") == 1 and not out
+
+
+def test_a_status_is_passed_on():
+    assert command([], lambda arguments: 3) == 3
+
+
+def raising(error):
+    def run(arguments):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("a.csv: no column"), "error: a.csv: no column"),
+        (FileNotFoundError("run/x: no such file"), "error: run/x: no such file"),
+        (PermissionError(13, "Permission denied", "/x/y"), "error: /x/y: Permission denied"),
+        (OSError(28, "No space left on device"), "error: i/o: No space left on device"),
+    ],
+)
+def test_a_fault_is_one_line_and_status_1(error, line, capsys):
+    assert command([], raising(error)) == 1
+    assert capsys.readouterr().err.strip() == line
+
+
+def test_ctrl_c_is_130():
+    assert command([], raising(KeyboardInterrupt())) == 130
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.command("tfvc.x", "Doc.", ("seed",), lambda arguments: 1 / 0, [])
+
+
+def test_debug_keeps_the_traceback(monkeypatch):
+    monkeypatch.setenv("TFVC_DEBUG", "1")
+    with pytest.raises(ValueError, match="whole"):
+        cli.command("tfvc.x", "Doc.", ("seed",), raising(ValueError("whole")), [])
+
+
+def test_help_and_version(capsys):
+    assert command(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "usage: python -m tfvc.x" in out and "--seed" in out and "attention_boosted" in out
+    assert command(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfvc {tfvc.__version__}\n"

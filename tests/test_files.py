@@ -1,0 +1,90 @@
+"""A file or folder appears under its name only when it is whole."""
+
+import math
+
+import pytest
+
+from tfvc import files
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with files.aside(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists() and temporary.parent == path.parent
+    assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_on_failure_the_name_holds_what_it_held_and_nothing_is_left(tmp_path, before):
+    path = tmp_path / "a.txt"
+    if before:
+        path.write_text(before)
+    with pytest.raises(Stop), files.aside(path) as temporary:
+        temporary.write_text("half")
+        raise Stop
+    assert [p.read_text() for p in tmp_path.iterdir()] == [before] * bool(before)
+
+
+def test_a_folder_is_replaced_whole_and_kept_on_failure(tmp_path):
+    folder = tmp_path / "model"
+    for text in ("one", "two"):
+        with files.aside(folder) as temporary:
+            temporary.mkdir()
+            (temporary / f"{text}.txt").write_text(text)
+        assert [p.name for p in folder.iterdir()] == [f"{text}.txt"]
+    with pytest.raises(Stop), files.aside(folder) as temporary:
+        temporary.mkdir()
+        raise Stop
+    assert [p.name for p in folder.iterdir()] == ["two.txt"] and list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_leaves_what_was_there(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match="model"), files.aside(folder):
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_sweep_removes_what_killed_runs_left_and_nothing_else(tmp_path):
+    for name in (".a.txt.123.part", ".m.1.old", "a.txt", "b.part", "m"):
+        (tmp_path / name).touch()
+    (tmp_path / ".m.7.part").mkdir()
+    files.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.part", "m"]
+
+
+def test_json_comes_back_and_what_is_no_json_is_named(tmp_path):
+    path = tmp_path / "m.json"
+    files.write_json(path, {"a": [1, math.inf], "b": "ü"})
+    assert files.read_json(path) == {"a": [1, math.inf], "b": "ü"}
+    path.write_bytes(b'{"a": ')
+    with pytest.raises(ValueError, match=r"m\.json: not a JSON file .*; train again"):
+        files.read_json(path, "train again")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not a JSON file"):
+        files.read_json(path)
+    with pytest.raises(FileNotFoundError, match=r"none\.json: no such file; train again"):
+        files.read_json(tmp_path / "none.json", "train again")
+
+
+def test_the_checksum_is_sha256_and_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+    monkeypatch.setenv("TFVC_CACHE", str(tmp_path))
+    assert files.cache_root() == tmp_path
+    monkeypatch.delenv("TFVC_CACHE")
+    assert files.cache_root().parts[-2:] == (".cache", "tfvc")
+
+
+def test_a_folder_that_stepped_aside_gets_its_name_back(tmp_path):
+    (tmp_path / ".export.77.old").mkdir()
+    (tmp_path / ".other.77.old").mkdir()
+    (tmp_path / "other").mkdir()
+    files.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["export", "other"]

@@ -1,0 +1,125 @@
+"""The shared flags, and how every command starts, fails and stops.
+
+A flag says where and which; the recipe says what and how much.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+import tfvc
+from tfvc import names, recipe
+
+_SHARED = {
+    "model": (flags.DEFINE_string, "attention_boosted", "which paper: {models}"),
+    "fidelity": (
+        flags.DEFINE_string,
+        "original",
+        "original (the authors' program, quirks included) or corrected",
+    ),
+    "data": (
+        flags.DEFINE_string,
+        "",
+        "folder of <class>/<clip>, UCF-101 folder, CSV/JSONL manifest, or extracted records; "
+        "empty: the embedded demo set",
+    ),
+    "workdir": (
+        flags.DEFINE_string,
+        "",
+        "folder of the run (extract: of the records); empty: named by the recipe",
+    ),
+    "set": (flags.DEFINE_multi_string, [], "recipe field, as --set=train.epochs=5; repeatable"),
+    "seed": (flags.DEFINE_integer, 0, "seed of the split, the weights and the order"),
+}
+_OWN = {
+    "backbone": (flags.DEFINE_string, "", "short for --set=backbone.name=..."),
+    "strategy": (flags.DEFINE_string, "default", "default, mirrored, or cpu:N (N logical CPU replicas)"),
+    "init_from": (flags.DEFINE_string, "", "start from this run's weights, by layer name"),
+    "dry_run": (flags.DEFINE_boolean, False, "print the resolved recipe and stop"),
+    "strict": (flags.DEFINE_boolean, False, "exit with status 1 if any clip was skipped"),
+    "output": (flags.DEFINE_string, "", "predictions file, .csv or .json; empty: <workdir>/predictions.csv"),
+}
+
+
+class Usage(ValueError):
+    """A wrong command line: exit status 2."""
+
+
+def command(prog, doc, flag_names, run, argv=None, paths=False):
+    """Parses a command line, runs `run(arguments)` and exits with its status.
+
+    Args:
+        prog: module name, as `tfvc.train`.
+        doc: text above the flags in `--help`.
+        flag_names: which of the flags of this file the command takes.
+        run: function of an object with one attribute a flag (and `paths`, the bare arguments);
+            returns an exit status or None. It imports TensorFlow itself, so that `--help` need not.
+        argv: the arguments after the program's name; None = `sys.argv[1:]`.
+        paths: whether bare arguments are taken.
+    """
+    # Before TensorFlow is imported: without a GPU its start prints lines that look like errors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    values = flags.FlagValues()
+    for name in flag_names:
+        define, default, text = (_SHARED | _OWN)[name]
+        define(name, default, text.format(models=", ".join(names.available("models"))), flag_values=values)
+    status = _guarded(prog, values, doc, argv, run, paths)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+def _guarded(prog, values, doc, argv, run, paths):
+    try:
+        if "--version" in argv:
+            print(f"tfvc {tfvc.__version__}")
+            return 0
+        if {"--help", "-h", "--helpfull"} & set(argv):
+            print(_help(prog, values, doc, paths))
+            return 0
+        return run(_arguments(prog, values, argv, paths)) or 0
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("TFVC_DEBUG"):
+            raise
+        text = str(error)
+        if isinstance(error, OSError) and error.errno and error.strerror:
+            text = f"{error.filename or 'i/o'}: {error.strerror}"
+        print(f"error: {text}", file=sys.stderr)
+        return 2 if isinstance(error, Usage) else 1
+
+
+def _arguments(prog, values, argv, paths):
+    see = f"See python -m {prog} --help"
+    try:
+        rest = values([prog, *argv])[1:]
+    except flags.Error as error:
+        raise Usage(f"{error}. {see}") from None
+    if rest and not paths:
+        raise Usage(f"unexpected argument {rest[0]!r}; expected --flag=value. {see}")
+    return type("Arguments", (), {name: values[name].value for name in values} | {"paths": rest})()
+
+
+def _help(prog, values, doc, paths):
+    lines = [f"usage: python -m {prog} [flags]{' PATH...' if paths else ''}", "", doc.strip(), ""]
+    lines += [f"  --{name}: {values[name].help} (default: {values[name].default!r})" for name in values]
+    return "\n".join([*lines, "  --version, --help"])
+
+
+def recipe_of(arguments):
+    """The resolved recipe of a command line with `--model --fidelity --set [--backbone] --data`."""
+    return recipe.get(
+        arguments.model,
+        arguments.fidelity,
+        arguments.set,
+        getattr(arguments, "backbone", ""),
+        demo=not arguments.data,
+    )

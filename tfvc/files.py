@@ -1,0 +1,96 @@
+"""Nothing half-written: files and folders appear under their name only when they are whole."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+
+def cache_root():
+    """`TFVC_CACHE`, else `~/.cache/tfvc`: drawn demo clips and extracted features."""
+    return Path(os.environ.get("TFVC_CACHE") or Path.home() / ".cache" / "tfvc")
+
+
+@contextlib.contextmanager
+def aside(path):
+    """Yields a path next to `path`; renames it to `path` on success, removes it on failure.
+
+    The body writes a file or makes a folder there. An existing folder is replaced.
+
+    Example:
+        >>> with aside("metrics.json") as temporary:
+        ...     _ = temporary.write_text("{}")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_file():
+            with open(temporary, "rb") as f:
+                os.fsync(f.fileno())  # else a power cut may leave the name without the bytes
+            os.replace(temporary, path)
+        elif not temporary.exists():
+            raise FileNotFoundError(f"{path}: nothing was written")
+        else:  # a folder cannot be replaced in one step: the old one steps aside first
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            _remove(old)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
+            _remove(old)
+    finally:
+        _remove(temporary)
+
+
+def sweep(folder):
+    """Removes what killed runs left under a temporary name in a folder.
+
+    A folder that had stepped aside, and whose successor never came, gets its name back.
+    """
+    for left in Path(folder).glob(".*.part"):
+        _remove(left)
+    for left in Path(folder).glob(".*.old"):
+        name = left.with_name(left.name[1:].removesuffix(".old").rpartition(".")[0])
+        if name.exists():
+            _remove(left)
+        else:
+            os.rename(left, name)
+
+
+def write_json(path, tree):
+    """Writes a JSON file whole or not at all."""
+    with aside(path) as temporary:
+        temporary.write_text(json.dumps(tree, indent=1, allow_nan=True) + "\n", encoding="utf-8")
+
+
+def read_json(path, remedy=""):
+    """Reads a JSON file.
+
+    Raises:
+        FileNotFoundError: it is not there; the message ends with the remedy.
+        ValueError: it is not JSON; the message names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file{'; ' + remedy if remedy else ''}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error}){'; ' + remedy if remedy else ''}") from None
+
+
+def sha256(path):
+    """Hex SHA-256 of a file."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

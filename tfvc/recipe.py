@@ -1,0 +1,319 @@
+"""What to train and how: frozen dataclasses, checked overrides, JSON.
+
+A recipe is data. `--set=train.epochs=5` replaces one field, checked by name and type. What only
+the data can tell (classes, frames per clip, feature width) is not here but in the run's facts.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field, fields
+
+from tfvc import names
+
+FROM_DATA = "<from the data>"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row: a stream of a record, an input of a model, an entry of the exported signature.
+
+    Args:
+        name: key in the record and name of the model's input.
+        shape: shape of one clip's feature, for example `(7, 25088)`; the leading axis of a
+            sequence may be None (any length).
+        dtype: as stored, and as it enters the model: `float32`, `float16`, `uint8`.
+        quantized: uint8 values stand for floats (YouTube-8M) and are dequantised in the model.
+
+    Example:
+        >>> Feature("frames", (7, 25088)).shape
+        (7, 25088)
+    """
+
+    name: str
+    shape: tuple
+    dtype: str = "float32"
+    quantized: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where clips come from and how they are cut and split."""
+
+    kind: str = "auto"  # auto | demo | folder | ucf101 | manifest
+    demo_form: str = "motion"  # motion | multimodal | disaster
+    clips: int = 0  # demo set: number of clips, 0 = the form's own
+    lists: str = ""  # ucf101: folder of the official lists; "" = ucfTrainTestlist near the clips
+    list_number: int = 1  # ucf101: trainlist01, 02 or 03
+    fps: float = 1.0  # frames a second that are kept
+    frames: int = 0  # T; 0 = int(mean frame count of the data set)
+    channel_order: str = "rgb"  # rgb | bgr, as fed to preprocess_input
+    interpolation: str = "area"  # area | bilinear | bicubic | nearest
+    max_seconds: float = 3600.0  # a longer clip is refused
+    max_pixels: int = 8294400  # a larger frame is refused (3840 x 2160)
+    split: str = "group"  # random | group | official ("official" falls back to group, said)
+    test_fraction: float = 0.3
+    validation_fraction: float = 0.0  # of the training part; 0 = the test part serves (original)
+    test_groups: tuple = ()  # split=group: these groups are the test part
+    shard_clips: int = 64  # clips in one shard
+    cache_mb: int = 1024  # decoded records up to this size stay in memory
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The network that turns one frame into features."""
+
+    name: str = "vgg19"  # a row of tfvc/backbones/visual.py, a path, hub:..., or frames
+    weights: str = "imagenet"  # imagenet | random | a path
+    preprocessing: str = ""  # for a path or hub: whose preprocess_input; "" = the row's own
+    size: tuple = (224, 224)  # height, width
+    pooling: str = "none"  # none (flatten) | avg | max
+    precision: str = "float32"  # arithmetic: float32 | bfloat16
+    dtype: str = "float32"  # stored: float32 | float16
+    batch_size: int = 32  # frames a network call
+    standardize: str = "auto"  # auto (random weights only) | yes | no; on the training clips
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the model is fitted and what is reported."""
+
+    batch_size: int = 128
+    epochs: int = 60
+    optimizer: str = "adam"  # adam | rmsprop | rmsprop_keras2 | sgd: the rows of training.OPTIMIZERS
+    learning_rate: float = 1e-3
+    shuffle: bool = True
+    drop_remainder: bool = False
+    report: str = "best"  # last | best: which epoch's weights are the result
+    monitor: str = "accuracy"  # accuracy | loss, of the validation part
+    patience: int = 0  # epochs without a better monitor before stopping; 0 = never
+    precision: str = "float32"  # float32 | bfloat16 | float16
+    jit: bool = False
+    deterministic: bool = False
+    checkpoint_steps: int = 0  # 0 = at the end of each epoch
+    keep_checkpoints: int = 2
+
+
+@dataclass(frozen=True)
+class Predict:
+    """What a prediction lists. Settable on a finished run."""
+
+    top_k: int = 5
+    window_step: int = 0  # frames between the starts of two windows of a long video; 0 = T
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run. `quirks` are (field, value, sentence): in force while the field has the value."""
+
+    model: str
+    fidelity: str
+    data: Data = field(default_factory=Data)
+    backbone: Backbone = field(default_factory=Backbone)
+    model_args: dict = field(default_factory=dict)
+    train: Train = field(default_factory=Train)
+    predict: Predict = field(default_factory=Predict)
+    quirks: tuple = ()
+    demo_overrides: tuple = ()  # "field=value" strings applied to the embedded demo set only
+
+
+_CHOICES = {
+    "data.kind": ("auto", "demo", "folder", "ucf101", "manifest"),
+    "data.demo_form": ("motion", "multimodal", "disaster"),
+    "data.channel_order": ("rgb", "bgr"),
+    "data.interpolation": ("area", "bilinear", "bicubic", "nearest"),
+    "data.split": ("random", "group", "official"),
+    "backbone.pooling": ("none", "avg", "max"),
+    "backbone.precision": ("float32", "bfloat16"),
+    "backbone.dtype": ("float32", "float16"),
+    "backbone.standardize": ("auto", "yes", "no"),
+    "train.optimizer": ("adam", "rmsprop", "rmsprop_keras2", "sgd"),
+    "train.report": ("last", "best"),
+    "train.monitor": ("accuracy", "loss"),
+    "train.precision": ("float32", "bfloat16", "float16"),
+}
+_AT_LEAST = {
+    "data.fps": 1e-6,
+    "data.frames": 0,
+    "data.clips": 0,
+    "data.list_number": 1,
+    "data.shard_clips": 1,
+    "data.cache_mb": 0,
+    "data.max_pixels": 1,
+    "data.max_seconds": 1e-6,
+    "data.test_fraction": 0.0,
+    "data.validation_fraction": 0.0,
+    "backbone.batch_size": 1,
+    "train.batch_size": 1,
+    "train.epochs": 1,
+    "train.learning_rate": 0.0,
+    "train.patience": 0,
+    "train.checkpoint_steps": 0,
+    "train.keep_checkpoints": 1,
+    "predict.top_k": 1,
+    "predict.window_step": 0,
+}
+_BELOW = {"data.test_fraction": 1.0, "data.validation_fraction": 1.0}
+
+
+def get(model, fidelity="original", overrides=(), backbone="", demo=False):
+    """The resolved recipe of a model.
+
+    Args:
+        model: a name in tfvc/models.
+        fidelity: `original` (the authors' program) or `corrected`.
+        overrides: strings `section.field=value`, applied in order.
+        backbone: short for `backbone.name=...`, applied first.
+        demo: apply the recipe's `demo_overrides`, under whatever the user set.
+
+    Raises:
+        ValueError: unknown model, fidelity, field or choice, or a value of another type.
+
+    Example:
+        >>> get("attention_boosted", overrides=["train.epochs=5"]).train.epochs
+        5
+    """
+    module = names.load("recipes", model)
+    if fidelity not in ("original", "corrected"):
+        raise ValueError(names.suggest("fidelity", fidelity, ("original", "corrected")))
+    overrides = ([f"backbone.name={backbone}"] if backbone else []) + list(overrides)
+    recipe = module.get_recipe(fidelity)
+    recipe = override(recipe, [*(recipe.demo_overrides if demo else ()), *overrides])
+    # A recipe may settle what follows from its own arguments, but never what the user set.
+    if hasattr(module, "resolve"):
+        recipe = module.resolve(recipe, {o.split("=", 1)[0] for o in overrides})
+    return check(recipe)
+
+
+def override(recipe, overrides):
+    """Replaces fields: `override(r, ["train.epochs=5", "model_args.mode=cnn_lstm"])`."""
+    for text in overrides:
+        key, eq, value = text.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (eq and dot and name):
+            raise ValueError(f"--set={text!r}: expected section.field=value, as train.epochs=5")
+        if section == "model_args":
+            known = names.keyword_defaults(recipe.model)
+            if name not in known:
+                raise ValueError(names.suggest(f"field model_args.{name}; argument", name, known))
+            new = _parse(key, value, recipe.model_args.get(name, known[name]))
+            recipe = dataclasses.replace(recipe, model_args={**recipe.model_args, name: new})
+            continue
+        part = getattr(recipe, section, None)
+        if not dataclasses.is_dataclass(part):
+            raise ValueError(names.suggest("section of --set", section, (*_sections(), "model_args")))
+        known = [f.name for f in fields(part)]
+        if name not in known:
+            raise ValueError(names.suggest(f"field of {section}", name, known))
+        new = _parse(key, value, getattr(part, name))
+        recipe = dataclasses.replace(recipe, **{section: dataclasses.replace(part, **{name: new})})
+    return recipe
+
+
+def check(recipe):
+    """Returns the recipe, or raises ValueError for a choice or a range that it breaks."""
+    flat = flatten(recipe)
+    for key, choices in _CHOICES.items():
+        if flat[key] not in choices:
+            raise ValueError(names.suggest(f"value of {key}", flat[key], choices))
+    for key, least in _AT_LEAST.items():
+        if not flat[key] >= least:
+            raise ValueError(f"{key}={flat[key]}: expected at least {least}")
+    for key, limit in _BELOW.items():
+        if not flat[key] < limit:
+            raise ValueError(f"{key}={flat[key]}: expected less than {limit}")
+    size = recipe.backbone.size
+    if len(size) != 2 or any(not isinstance(n, int) or n < 1 for n in size):
+        raise ValueError(f"backbone.size={size}: expected height,width, as 224,224")
+    return recipe
+
+
+def flatten(recipe):
+    """`{"train.epochs": 60, ...}` over every section, model arguments with their defaults."""
+    parts = {s: dataclasses.asdict(getattr(recipe, s)) for s in _sections()}
+    flat = {f"{section}.{name}": value for section, part in parts.items() for name, value in part.items()}
+    args = {**names.keyword_defaults(recipe.model), **recipe.model_args}
+    return flat | {f"model_args.{k}": v for k, v in args.items()}
+
+
+def quirks_in_force(recipe):
+    """Sentences of the published program's quirks that this recipe keeps."""
+    flat = flatten(recipe)
+    return [f"{text} ({key}={flat[key]})" for key, value, text in recipe.quirks if flat[key] == value]
+
+
+def to_json(recipe):
+    """A JSON-able dict that `from_json` reads back."""
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
+
+
+def from_json(tree):
+    """The recipe of a `recipe.json`.
+
+    Raises:
+        ValueError: a section or field that this version does not know.
+    """
+    tree = dict(tree)
+    parts = {}
+    for name, kind in (("data", Data), ("backbone", Backbone), ("train", Train), ("predict", Predict)):
+        values = {k: _tuples(v) for k, v in tree.pop(name, {}).items()}
+        unknown = set(values) - {f.name for f in fields(kind)}
+        if unknown:
+            raise ValueError(names.suggest(f"field of {name}", min(unknown), [f.name for f in fields(kind)]))
+        parts[name] = kind(**values)
+    unknown = set(tree) - {f.name for f in fields(Recipe)}
+    if unknown:
+        raise ValueError(
+            names.suggest("section of the recipe", min(unknown), [f.name for f in fields(Recipe)])
+        )
+    args = {k: _tuples(v) for k, v in tree.pop("model_args", {}).items()}
+    return Recipe(**{k: _tuples(v) for k, v in tree.items()}, model_args=args, **parts)
+
+
+def differences(old, new):
+    """`["train.epochs: 60 -> 5", ...]` between two flat dicts; [] where they agree."""
+    keys = [*old, *(k for k in new if k not in old)]
+    pairs = [(k, old.get(k, "(absent)"), new.get(k, "(absent)")) for k in keys]
+    return [f"{k}: {a} -> {b}" for k, a, b in pairs if a != b]
+
+
+def digest(tree):
+    """Ten hex digits that name a JSON-able tree: the same settings, the same folder."""
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _sections():
+    return ("data", "backbone", "train", "predict")
+
+
+def _tuples(value):
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _parse(key, text, old):
+    """Text to the type of the value it replaces."""
+    text = text.strip()
+    if isinstance(old, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"--set={key}={text!r}: expected true or false")
+        return text.lower() == "true"
+    if isinstance(old, str):
+        return text
+    if isinstance(old, tuple):
+        items = [t.strip() for t in text.strip("()").split(",") if t.strip()]
+        return tuple(int(t) if t.isdigit() else t for t in items) if old else tuple(items)
+    if isinstance(old, (int, float)):
+        try:
+            value = type(old)(text)
+            if not math.isfinite(value):
+                raise ValueError(text)
+            return value
+        except ValueError:
+            raise ValueError(f"--set={key}={text!r}: expected {type(old).__name__}, as {old}") from None
+    try:  # no default to go by: a literal, else a string
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,1 @@
+"""One file a paper: `get_recipe(fidelity)`."""

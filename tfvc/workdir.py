@@ -1,0 +1,86 @@
+"""A run is a folder: `recipe.json`, `split.json`, `model.keras`, `metrics.json`, checkpoints, logs.
+
+evaluate, predict and export need nothing but this folder.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import tfvc
+from tfvc import files
+from tfvc.recipe import Feature, Recipe, from_json, to_json
+
+
+@dataclass
+class Facts:
+    """What only the data could tell. Written beside the recipe before the first step."""
+
+    dataset: str  # name, for messages
+    source: str  # --data as given; "" = the embedded demo set
+    records: str  # folder of the extracted shards
+    classes: list  # class names, in label order
+    features: list  # rows (Feature), with the final shapes: T frames
+    multi_label: bool = False
+    weights: str = ""  # backbone weights really used: "random (seed 0)", "imagenet", a file and its checksum
+    weights_path: str = ""  # the file they were read from, "" for random
+    standardized: bool = False
+    init_from: str = ""  # the run whose weights were the start
+    notes: list = field(default_factory=list)  # lines the run printed: shrunken batch, leakage, fallbacks
+
+
+@dataclass
+class Run:
+    """A run read from its folder."""
+
+    path: Path
+    recipe: Recipe
+    facts: Facts
+    seed: int
+
+    def model(self):
+        """The trained model. Raises FileNotFoundError where the run has not finished."""
+        import keras
+
+        from tfvc import layers  # noqa: F401  registers the layers
+
+        path = self.path / "model.keras"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: the run has not finished; start the same train command again")
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+    def split(self):
+        """`{"train": [ids], "validation": [ids], "test": [ids]}`."""
+        return files.read_json(self.path / "split.json", "train the run again")
+
+
+def save(path, recipe, facts, seed, split):
+    """Writes `recipe.json` and `split.json`."""
+    rows = [asdict(f) for f in facts.features]
+    tree = {
+        "tfvc": tfvc.__version__,
+        "seed": seed,
+        "recipe": to_json(recipe),
+        "facts": {**asdict(facts), "features": rows},
+    }
+    files.write_json(Path(path) / "split.json", split)
+    files.write_json(Path(path) / "recipe.json", tree)
+
+
+def load(path):
+    """Reads a run.
+
+    Raises:
+        FileNotFoundError: no `recipe.json` there.
+        ValueError: it is not one of ours.
+    """
+    if not path:
+        raise ValueError("--workdir: expected the folder of a run, as --workdir=runs/attention_boosted-...")
+    path = Path(path)
+    file = path / "recipe.json"
+    tree = files.read_json(file, "expected the --workdir of a training run")
+    try:
+        facts = dict(tree["facts"])
+        facts["features"] = [Feature(**{**f, "shape": tuple(f["shape"])}) for f in facts["features"]]
+        return Run(path, from_json(tree["recipe"]), Facts(**facts), tree["seed"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not the recipe of a run of this version ({error!r})") from None
