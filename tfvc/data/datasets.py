@@ -1,0 +1,274 @@
+"""Where clips come from: the drawn demo set, a folder, UCF-101, a manifest, or extracted records.
+
+Nothing is decoded here. A clip is a name, a path, and what is known of it.
+"""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tfvc.data import manifests, shards
+
+_MEDIA = "avi mp4 mpg mpeg mkv mov webm m4v 3gp wmv flv ogv ts"
+MEDIA = frozenset(f".{extension}" for extension in _MEDIA.split())
+_GROUPED = re.compile(r"(.+_g\d+)_c\d+$")  # v_Punch_g01_c02: clip 02 cut from video (group) 01
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip.
+
+    Args:
+        id: unique in its data set: the path under the root without extension, or the manifest's id.
+        path: the media file; "" where only records are left.
+        labels: class names; empty where unlabelled.
+        text: the text that goes with it.
+        group: clips of one group were cut from the same video; "" = unknown.
+        part: train, validation or test of an official split; "" = none.
+    """
+
+    id: str
+    path: str
+    labels: tuple = ()
+    text: str = ""
+    group: str = ""
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips and their classes. `notes` are lines to print: what was ignored, and what is not known."""
+
+    name: str
+    kind: str  # demo | folder | ucf101 | manifest | records
+    root: str
+    clips: list = field(repr=False)
+    classes: list
+    multi_label: bool = False
+    notes: list = field(default_factory=list)
+
+
+def load(data, source, *, labelled=True, least_classes=2):
+    """The clips that `--data` names.
+
+    Kind `auto` takes: nothing -> the demo set; a `.csv` or `.jsonl` file -> a manifest; a folder of
+    extracted records -> its records; a folder with official UCF-101 lists in or next to it -> ucf101;
+    any other folder -> `<class>/<clip>`. Groups are read off UCF-101's names (`..._g01_c02`).
+
+    Args:
+        data: `recipe.Data`.
+        source: a path; "" = the demo set.
+        labelled: False for clips to predict: labels may be missing, and a folder may be of any depth.
+        least_classes: fewer are refused where `labelled`; a finished run can be measured on one.
+
+    Raises:
+        FileNotFoundError: no such path, or no official lists where `data.lists` says.
+        ValueError: no clips, one class only, or faults in a manifest, each named by file and line.
+
+    Example:
+        >>> import tempfile
+        >>> from tfvc.recipe import Data
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("jump", "run"):
+        ...         Path(root, name).mkdir()
+        ...         Path(root, name, "clip.mp4").touch()
+        ...     [clip.id for clip in load(Data(), root).clips]
+        ['jump/clip', 'run/clip']
+    """
+    kind = _kind(data, source)
+    if kind == "demo":
+        if source:
+            raise ValueError(f"--data={source}: data.kind=demo takes no --data")
+        from tfvc.data import demo  # draws with PyAV, which nothing else here needs
+
+        source = demo.ensure(form=data.demo_form, clips=data.clips) / "manifest.csv"
+        found = replace(_manifest(source, labelled), name=f"demo-{data.demo_form}", kind="demo")
+    elif kind == "manifest":
+        found = _manifest(source, labelled)
+    elif kind == "records":
+        found = _records(source)
+    elif labelled:
+        found = _folder(Path(source))
+        if kind == "ucf101":
+            found = _official(found, _lists(data, source), data.list_number)
+    else:
+        found = _loose(Path(source))
+    if labelled and len(found.classes) < least_classes:
+        raise ValueError(
+            f"{source}: one class only, {found.classes[0]!r}; expected two or more, as folders <class>/<clip>"
+        )
+    return found
+
+
+def _kind(data, source):
+    path = Path(source)
+    if data.kind == "demo" or (data.kind == "auto" and not source):
+        return "demo"
+    if not source:
+        raise ValueError(f"data.kind={data.kind} needs --data")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{source}: no such file or folder; expected the --data of clips or a manifest"
+        )
+    if path.is_file():
+        if path.suffix.lower() not in (".csv", ".jsonl") or data.kind in ("folder", "ucf101"):
+            wanted = (
+                "a folder" if data.kind in ("folder", "ucf101") else "a folder, or a .csv or .jsonl manifest"
+            )
+            raise ValueError(f"{source}: a file; expected {wanted}")
+        return "manifest"
+    if data.kind == "manifest":
+        raise ValueError(f"{source}: a folder; data.kind=manifest expects a .csv or .jsonl file")
+    if data.kind == "auto" and shards.is_records(path):
+        return "records"
+    if data.kind == "auto":
+        return "ucf101" if _lists(data, source) else "folder"
+    return data.kind
+
+
+def _dataset(path, kind, clips, notes=()):
+    """Counts the classes; refuses what holds none."""
+    classes = sorted({label for clip in clips for label in clip.labels})
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem if path.is_file() else path.resolve().name) or "data"
+    several = any(len(clip.labels) > 1 for clip in clips)
+    return Dataset(name, kind, str(path), clips, classes, several, list(notes))
+
+
+def _manifest(source, labelled):
+    rows = manifests.read(source, labelled)
+    return _dataset(Path(source), "manifest", [Clip(**row) for row in rows])
+
+
+def _records(source):
+    manifest = shards.read_manifest(source)
+    clips = [
+        Clip(r["id"], "", tuple(manifest.classes[i] for i in r["labels"]), group=r["group"], part=r["part"])
+        for r in manifest.records
+    ]
+    if not clips:
+        raise ValueError(f"{source}: records of no clip; see skipped.csv there")
+    return Dataset(
+        manifest.dataset, "records", str(source), clips, list(manifest.classes), manifest.multi_label, []
+    )
+
+
+def _folder(root):
+    """`<class>/<clip>`: classes are the folders, and nothing deeper is read."""
+    found, ignored = [], []
+    for folder in _entries(root):
+        if not folder.is_dir():
+            ignored.append(folder)
+            continue
+        for file in _entries(folder):
+            (found if _is_media(file) else ignored).append(file)
+    if not found:
+        raise ValueError(
+            f"{root}: no clips; {_deeper(root, ignored)}expected <class>/<clip> with {_extensions()}"
+        )
+    deep = next((d for d in ignored if d.is_dir() and any(map(_is_media, _entries(d)))), None)
+    if deep:
+        raise ValueError(
+            f"{deep}: clips below the class folders of {root}; expected <class>/<clip>, or a manifest"
+        )
+    clips = _clips(root, found, [(_text(file.parent.name),) for file in found])
+    notes = [f"ignored, as no clips: {len(ignored)} ({ignored[0]} the first)"] if ignored else []
+    with_clips = {clip.labels[0] for clip in clips}
+    empty = [d.name for d in _entries(root) if d.is_dir() and _text(d.name) not in with_clips]
+    if empty:
+        notes.append(f"folders without a clip are no classes: {len(empty)} ({empty[0]!r} the first)")
+    return _dataset(root, "folder", clips, notes)
+
+
+def _loose(root):
+    """Every media file below a folder, unlabelled."""
+    found = sorted(p for p in root.rglob("*") if _is_media(p) and not _hidden(p.relative_to(root)))
+    if not found:
+        raise ValueError(f"{root}: no clips; expected files with {_extensions()}")
+    return _dataset(root, "folder", _clips(root, found, [()] * len(found)))
+
+
+def _clips(root, found, labels):
+    """Clips of files. Where two differ in nothing but the extension, their ids keep it."""
+    names = [_text(file.relative_to(root).with_suffix("").as_posix()) for file in found]
+    count = Counter(names)
+    whole = [_text(file.relative_to(root).as_posix()) for file in found]
+    ids = [name if count[name] == 1 else path for name, path in zip(names, whole, strict=True)]
+    twice = [name for name, n in Counter(ids).items() if n > 1]
+    if twice:
+        raise ValueError(f"{root}: two clips would both be called {twice[0]!r}; rename one")
+    return [
+        Clip(id, str(file), label, group=_group(file))
+        for id, file, label in zip(ids, found, labels, strict=True)
+    ]
+
+
+def _official(dataset, lists, number):
+    """Marks each clip with the part that the official lists put it in."""
+    if lists is None:
+        return replace(dataset, kind="ucf101")
+    parts = {}
+    for part in ("train", "test"):
+        file = lists / f"{part}list{number:02d}.txt"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: no such file; expected the official lists, data.list_number 1 to 3"
+            )
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.strip():  # "Class/v_Class_g01_c01.avi 1"; the number is left to the folder's name
+                parts[_key(line.split()[0])] = part
+    # By name without extension or case: clips are often converted, and HandstandPushups is spelt two ways.
+    clips = [replace(clip, part=parts.get(_key(Path(clip.path).name), "")) for clip in dataset.clips]
+    return replace(dataset, kind="ucf101", clips=clips)
+
+
+def _key(path):
+    return Path(path).stem.lower()
+
+
+def _lists(data, source):
+    """The folder of the official lists, or None."""
+    if data.lists:
+        if not (Path(data.lists) / "trainlist01.txt").is_file():
+            raise FileNotFoundError(f"{data.lists}: no trainlist01.txt; expected data.lists=ucfTrainTestlist")
+        return Path(data.lists)
+    root = Path(source).absolute()
+    for folder in (root / "ucfTrainTestlist", root.parent / "ucfTrainTestlist"):
+        if (folder / "trainlist01.txt").is_file():
+            return folder
+    return None
+
+
+def _entries(folder):
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _hidden(path):
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _is_media(path):
+    return path.suffix.lower() in MEDIA and not path.is_dir()
+
+
+def _group(file):
+    match = _GROUPED.match(_text(file.stem))
+    return match[1] if match else ""
+
+
+def _text(name):
+    """A file name as text that can be encoded, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _extensions():
+    return ", ".join(sorted(MEDIA))
+
+
+def _deeper(root, ignored):
+    loose = [p for p in ignored if _is_media(p)]
+    if loose:
+        return f"{len(loose)} lie outside a class folder ({loose[0].name}); "
+    deep = next((p for p in root.rglob("*") if _is_media(p)), None)
+    return f"they lie deeper ({deep.relative_to(root)}): give {deep.parent.parent}; " if deep else ""

@@ -1,0 +1,156 @@
+"""Manifests, CSV or JSONL: `id, path, labels, text` and, if known, `group` and `split`."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+_LONGEST = 131072  # characters of a field: a hostile file must not eat the machine
+_NAMES = {"video": "path", "label": "labels", "description": "text"}
+_COLUMNS = ("id", "path", "labels", "text", "group", "split")
+_PARTS = {p: p for p in ("train", "validation", "test", "")} | {"val": "validation", "valid": "validation"}
+
+
+def read(path, labelled=True):
+    """Reads a manifest.
+
+    A CSV file has a header; labels are separated by `;`. A JSONL file has one object a line; its
+    labels may be a list. `video`, `label` and `description` are taken for `path`, `labels` and `text`.
+    A relative path starts at the manifest's folder.
+
+    Args:
+        path: a `.csv` or `.jsonl` file, UTF-8.
+        labelled: whether each clip needs a label.
+
+    Returns:
+        list of dicts `{id, path, labels, text, group, part}`, the keywords of `datasets.Clip`.
+
+    Raises:
+        ValueError: one listing of every fault, each `file:line: reason`.
+    """
+    path = Path(path)
+    text, faults = _decode(path)
+    rows = list((_csv if path.suffix.lower() == ".csv" else _jsonl)(path, text, labelled, faults))
+    clips, first = [], {}
+    for line, row in rows:
+        reasons = _faults_of(row, path.parent, labelled)
+        if row["id"] and row["id"] in first:
+            reasons.append(f"id {row['id']!r} stands in line {first[row['id']]} already")
+        first.setdefault(row["id"], line)
+        faults += [(line, reason) for reason in reasons]
+        if not reasons:
+            labels = tuple(row["labels"])
+            clips.append(
+                row | {"path": str(path.parent / row["path"]), "labels": labels, "part": _PARTS[row["split"]]}
+            )
+    if not rows and not faults:
+        faults.append((1, "no clips"))
+    if faults:
+        listing = "\n".join(f"{path}:{line}: {reason}" for line, reason in sorted(faults))
+        raise ValueError(f"{len(faults)} faults in a manifest\n{listing}" if len(faults) > 1 else listing)
+    return [{k: v for k, v in clip.items() if k != "split"} for clip in clips]
+
+
+def _decode(path):
+    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        return raw.decode("utf-8"), []
+    except UnicodeDecodeError:
+        faults = []
+        for number, line in enumerate(raw.split(b"\n"), 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                faults.append((number, f"not UTF-8 (byte 0x{line[error.start]:02x}); save the file as UTF-8"))
+        return raw.decode("utf-8", "replace"), faults
+
+
+def _faults_of(row, folder, labelled):
+    reasons = [f"no {name}" for name in ("id", "path") if not row[name]]
+    if labelled and not row["labels"]:
+        reasons.append("no label")
+    if row["path"] and not _is_file(folder / row["path"]):
+        reasons.append(f"{row['path']}: no such file (paths start at {folder})")
+    if row["split"] not in _PARTS:
+        reasons.append(f"split {row['split']!r}; expected train, validation or test")
+    reasons += [f"{k}: over {_LONGEST} characters" for k in ("id", "text", "group") if len(row[k]) > _LONGEST]
+    return reasons
+
+
+def _is_file(path):
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL in it
+        return False
+
+
+def _own(name):
+    """Our name of a column."""
+    name = name.strip().lower()
+    return _NAMES.get(name, name)
+
+
+def _row(values):
+    """Texts under their own names, stripped; absent ones empty."""
+    named = {_own(k): v for k, v in values.items()}
+    row = {k: str(named.get(k, "") if named.get(k) is not None else "").strip() for k in _COLUMNS}
+    labels = named.get("labels")
+    labels = labels if isinstance(labels, list) else row["labels"].split(";")
+    row["labels"] = list(dict.fromkeys(s for s in (str(label).strip() for label in labels) if s))
+    row["split"] = row["split"].lower()
+    return row
+
+
+def _missing(present, labelled):
+    known = {_own(k) for k in present}
+    return [k for k in ("id", "path", *(["labels"] if labelled else [])) if k not in known]
+
+
+def _csv(path, text, labelled, faults):
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header, line = None, 1
+    try:
+        for fields in reader:
+            start, line = line, reader.line_num + 1  # a quoted field may span lines
+            if not any(f.strip() for f in fields):
+                continue
+            if header is None:
+                header = [f.strip().lower() for f in fields]
+                missing = _missing(header, labelled)
+                if missing:
+                    faults.append(
+                        (start, f"no column {', '.join(missing)}; the header has: {', '.join(header)}")
+                    )
+                    return
+            elif len(fields) != len(header):
+                faults.append((start, f"{len(fields)} fields; the header has {len(header)}"))
+            else:
+                yield start, _row(dict(zip(header, fields, strict=True)))
+    except csv.Error as error:
+        faults.append((line, f"not CSV ({error})"))
+
+
+def _jsonl(path, text, labelled, faults):
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            tree = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            faults.append((number, f"not JSON ({error})"))
+            continue
+        if not isinstance(tree, dict):
+            faults.append((number, f"expected an object, found {type(tree).__name__}"))
+            continue
+        missing = _missing(tree, labelled)
+        odd = [k for k, v in tree.items() if isinstance(v, (list, dict)) and not _may_be_list(k, v)]
+        if missing:
+            faults.append((number, f"no {', '.join(missing)}; the line has: {', '.join(tree)}"))
+        elif odd:
+            faults.append((number, f"{odd[0]}: expected text, found {type(tree[odd[0]]).__name__}"))
+        else:
+            yield number, _row(tree)
+
+
+def _may_be_list(name, value):
+    return isinstance(value, list) and _own(name) == "labels" and all(isinstance(v, str | int) for v in value)
