@@ -1,0 +1,216 @@
+"""Every public layer: the conformance checks, its oracle, its errors; and each check is seen to fail."""
+
+import importlib
+import inspect
+import pkgutil
+
+import keras
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+from conformance import CHECKS, Case, check_layer
+from keras import ops
+
+import tfvc.layers
+from tfvc.layers import FrameAttention, Standardize, hard_sigmoid_keras2
+
+# One row a layer and set of arguments. A layer without a row fails `test_every_public_layer_has_a_case`.
+CASES = {
+    "FrameAttention": Case(FrameAttention, (5, 6)),
+    "Standardize": Case(lambda: Standardize(epsilon=1e-2), (5, 6)),
+    "Standardize of vectors": Case(Standardize, (6,)),
+}
+
+
+def public_layers():
+    found = set()
+    for module in pkgutil.iter_modules(tfvc.layers.__path__, "tfvc.layers."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            own = inspect.isclass(value) and value.__module__ == module.name and not name.startswith("_")
+            if own and issubclass(value, keras.layers.Layer):
+                found.add(value)
+    return found
+
+
+def test_every_public_layer_has_a_case():
+    assert public_layers(), "no layers were found: the walk is broken"
+    missing = public_layers() - {type(case.make()) for case in CASES.values()}
+    assert not missing, f"add a row to CASES for {sorted(c.__name__ for c in missing)}"
+
+
+@pytest.mark.parametrize("layer", sorted(public_layers(), key=lambda c: c.__name__))
+def test_importing_the_package_registers_the_layer_and_its_docstring_is_whole(layer):
+    assert getattr(tfvc.layers, layer.__name__, None) is layer, "tfvc/layers/__init__.py does not import it"
+    assert keras.saving.get_registered_name(layer) == f"tfvc>{layer.__name__}"
+    for part in ("**Source**", "**Differs**", "Args:", "Input: ", "Raises:", "Example:"):
+        assert part in layer.__doc__, f"docstring without {part}"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", CASES)
+def test_layer_conforms(name, check):
+    CHECKS[check](CASES[name])
+
+
+# --- a fault for each check ---------------------------------------------------------------------------------
+
+
+class Sound(keras.layers.Layer):
+    """A scaled mean over time. The faults below each break one thing in it."""
+
+    def __init__(self, power=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.power = power
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(input_shape[-1],), name="scale", initializer="ones")
+
+    def weighing(self, inputs, mask):
+        mask = ops.ones_like(inputs[..., :1]) if mask is None else ops.cast(mask[..., None], inputs.dtype)
+        return mask / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)
+
+    def call(self, inputs, mask=None):
+        return self.power * self.scale * ops.sum(inputs * self.weighing(inputs, mask), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power}
+
+
+class ForgetsAnArgument(Sound):
+    def get_config(self):
+        return keras.layers.Layer.get_config(self)
+
+
+class DeclaresAnotherShape(Sound):
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1] + 1)
+
+
+class DiffersInAGraph(Sound):
+    def call(self, inputs, mask=None):
+        return super().call(inputs, mask) * (1.0 if tf.executing_eagerly() else 1.1)
+
+
+class KeepsAWeightOutside(Sound):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.outside = np.random.default_rng().normal(size=input_shape[-1]).astype("float32")
+
+    def call(self, inputs, mask=None):
+        return super().call(inputs, mask) + self.outside
+
+
+class NeverUsesAWeight(Sound):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.add_weight(shape=(2,), name="unused")
+
+
+class OverflowsInHalf(Sound):
+    def call(self, inputs, mask=None):
+        return super().call(ops.sqrt(ops.square(inputs) + 1e-3), mask)
+
+
+class AveragesUnderTheMask(Sound):
+    def weighing(self, inputs, mask):
+        return super().weighing(inputs, None)
+
+
+class DividesByAnEmptyRow(Sound):
+    def weighing(self, inputs, mask):
+        mask = ops.ones_like(inputs[..., :1]) if mask is None else ops.cast(mask[..., None], inputs.dtype)
+        return mask / ops.sum(mask, axis=1, keepdims=True)
+
+
+class TakesNoMaskAndDoesNotSaySo(Sound):
+    def call(self, inputs):
+        return super().call(inputs)
+
+
+FAULTS = [
+    ("config", ForgetsAnArgument, "power is missing"),
+    ("shape", DeclaresAnotherShape, "declared"),
+    ("graph", DiffersInAGraph, "Mismatched"),
+    ("reload", KeepsAWeightOutside, "Mismatched"),
+    ("gradient", NeverUsesAWeight, "gets no gradient"),
+    ("precision", OverflowsInHalf, "not finite on large"),
+    ("mask", AveragesUnderTheMask, "under the mask"),
+    ("mask", DividesByAnEmptyRow, "empty row"),
+    ("mask", TakesNoMaskAndDoesNotSaySo, "takes no mask"),
+]
+
+
+def _case(layer):
+    keras.saving.register_keras_serializable("tests")(layer)
+    return Case(lambda: layer(power=1.5), (5, 6))
+
+
+def test_the_sound_layer_passes_every_check():
+    check_layer(_case(Sound))
+
+
+@pytest.mark.parametrize("check, layer, message", FAULTS, ids=lambda v: getattr(v, "__name__", None))
+def test_the_check_fails_on_a_seeded_fault(check, layer, message):
+    with pytest.raises(AssertionError, match=message):
+        CHECKS[check](_case(layer))
+
+
+def test_each_check_has_a_seeded_fault():
+    assert {check for check, _, _ in FAULTS} == set(CHECKS)
+
+
+# --- oracles and errors -------------------------------------------------------------------------------------
+
+
+def test_hard_sigmoid_is_keras_2s():
+    x = np.linspace(-4, 4, 41)
+    np.testing.assert_allclose(hard_sigmoid_keras2(x), oracles.hard_sigmoid_keras2(x), atol=1e-6)
+    assert keras.saving.get_registered_name(hard_sigmoid_keras2) == "tfvc>hard_sigmoid_keras2"
+
+
+def test_frame_attention_is_the_equation():
+    layer, x = CASES["FrameAttention"].layer(), CASES["FrameAttention"].inputs()
+    scores, out = oracles.frame_attention(x, *[w.numpy().astype("float64") for w in layer.weights])
+    np.testing.assert_allclose(layer.scores(x), scores, atol=1e-6)
+    np.testing.assert_allclose(layer(x), out, atol=1e-6)
+
+
+def test_frame_attention_refuses_an_unknown_length():
+    with pytest.raises(ValueError, match="T known"):
+        FrameAttention()(keras.Input((None, 6)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_standardize_is_the_equation_and_padding_stays_zero(dtype):
+    layer, x = Standardize(epsilon=1e-2), CASES["Standardize"].inputs().astype(dtype)
+    x[1, 3:] = 0
+    layer.build(x.shape)
+    mean, variance = np.arange(6.0), np.arange(6.0) ** 2
+    layer.set_statistics(mean, variance)
+    mask = np.arange(5) < np.array([[5], [4], [2]])
+    for m in (None, mask):
+        expected = oracles.standardize(x.astype("float64"), mean, variance, 1e-2, m)
+        np.testing.assert_allclose(layer(x, mask=m), expected, atol=1e-4)
+    assert not np.any(layer(x)[1, 3:]) and layer(x).dtype == "float32"
+
+
+def test_standardize_under_mixed_precision_subtracts_in_float32():
+    layer = Standardize(dtype="mixed_bfloat16")
+    layer.build((None, 1))
+    layer.set_statistics([1000.0], [1.0])
+    # bfloat16 holds 1000, 1004, 1008: cast first, 1002 would come out as 0 or 4.
+    assert abs(float(layer(np.array([[1002.0]], "float32"))[0, 0]) - 2) < 0.02
+
+
+def test_standardize_names_what_it_refuses():
+    layer = Standardize()
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match=r"mean of shape \(2,\); expected \(3,\)"):
+        layer.set_statistics([0.0, 0.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match="epsilon=0"):
+        Standardize(epsilon=0)

@@ -1,0 +1,248 @@
+"""Every model in every mode: learns, is saved, comes back; every keyword does something; errors name it."""
+
+import inspect
+
+import keras
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+
+from tfvc import names
+from tfvc.data import schema
+from tfvc.models import attention_boosted
+from tfvc.recipe import Feature
+
+CLASSES = 3
+_FRAMES, _STACK = [Feature("frames", (4, 6))], [Feature("frames", (2, 60, 40, 3), "uint8")]
+
+# A row a model and mode: (rows, small keywords, learning rate that suits them). One that is missing fails.
+SMALL = {
+    "attention_boosted": [
+        (_FRAMES, {"mode": "cnn_lstm", "units": 5, "dense": 16}, 0.01),
+        (_FRAMES, {"mode": "cnn_attention_lstm", "units": 5, "dense": 16}, 0.01),
+        (_FRAMES, {"mode": "cnn_lstm_attention", "units": 5, "dense": 16}, 0.01),
+        ([Feature("frames", (4, 6), "float16")], {"units": 5, "dense": 16, "standardize": True}, 0.01),
+        (_STACK, {"mode": "cnn3d", "dense": 64}, 0.001),
+    ],
+}
+
+# What each keyword changes against the first row of SMALL: weights, output, or the output in training.
+SWITCHES = {
+    "attention_boosted": {
+        "mode": ("cnn_attention_lstm", "weights"),
+        "units": (6, "weights"),
+        "dense": (17, "weights"),
+        "dropout": (0.0, "training"),
+        "recurrent_activation": ("hard_sigmoid_keras2", "output"),
+        "standardize": (True, "weights"),
+    },
+}
+
+ROWS = [(model, *case) for model, cases in SMALL.items() for case in cases]
+each_row = pytest.mark.parametrize(
+    "model, rows, args, rate",
+    ROWS,
+    ids=[f"{m}-{a.get('mode', 'default')}-{r[0].dtype}" for m, r, a, _ in ROWS],
+)
+
+
+def build(model, rows, args):
+    keras.utils.set_random_seed(0)
+    return names.load("models", model).build_model(rows, CLASSES, **args)
+
+
+def batch(rows, count=6, seed=0):
+    """A batch of records made by the real writer and read by the real parser."""
+    rng = np.random.default_rng(seed)
+    draw = {"uint8": lambda s: rng.integers(0, 256, s)}
+    records = [
+        schema.serialize(
+            f"clip{k}",
+            [k % CLASSES],
+            {r.name: draw.get(r.dtype, lambda s: rng.normal(size=s))(r.shape).astype(r.dtype) for r in rows},
+            rows,
+        )
+        for k in range(count)
+    ]
+    inputs, labels, _, _ = schema.parse_batch(tf.constant(records), rows, CLASSES, False)
+    return inputs, labels
+
+
+def test_every_model_and_mode_has_a_small_row():
+    assert set(SMALL) == set(names.available("models"))
+    for model, cases in SMALL.items():
+        module = names.load("models", model)
+        default = names.keyword_defaults(model).get("mode")
+        assert {args.get("mode", default) for _, args, _ in cases} >= set(getattr(module, "MODES", [default]))
+
+
+@each_row
+def test_one_batch_is_learnt_to_under_a_tenth_of_the_first_loss(model, rows, args, rate):
+    net = build(model, rows, args)
+    inputs, labels = batch(rows)
+    net.compile(keras.optimizers.Adam(rate), "categorical_crossentropy")
+    first = net.evaluate(inputs, labels, verbose=0)
+    for _ in range(4):
+        net.fit(inputs, labels, epochs=25, batch_size=len(labels), shuffle=False, verbose=0)
+        last = net.evaluate(inputs, labels, verbose=0)
+        if last < 0.1 * first:
+            break
+    assert last < 0.1 * first, f"loss {first} -> {last}"
+
+
+@each_row
+def test_a_saved_model_comes_back_with_equal_outputs_and_the_two_contract_layers(
+    model, rows, args, rate, tmp_path
+):
+    net = build(model, rows, args)
+    inputs, _ = batch(rows)
+    net.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False, safe_mode=True)
+    out = net(inputs)
+    np.testing.assert_array_equal(loaded(inputs), out)
+    np.testing.assert_allclose(np.sum(out, axis=1), 1, atol=1e-6)
+    assert loaded.get_layer("probabilities").output.dtype == "float32"
+    embedding = keras.Model(loaded.input, loaded.get_layer("embedding").output)(inputs)
+    assert embedding.shape == (6, args["dense"])
+
+
+@each_row
+def test_mixed_precision_keeps_probabilities_in_float32_and_near(model, rows, args, rate):
+    full = build(model, rows, args)
+    inputs, _ = batch(rows)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = build(model, rows, args)
+    finally:
+        keras.config.set_dtype_policy(before)
+    half.set_weights(full.get_weights())
+    out = half(inputs)
+    assert out.dtype == "float32"
+    np.testing.assert_allclose(out, full(inputs), atol=0.03)
+
+
+@pytest.mark.parametrize("model", names.available("models"))
+def test_every_keyword_changes_weights_or_output(model):
+    assert set(SWITCHES[model]) == set(names.keyword_defaults(model)), (
+        "a keyword without a row, or a row too many"
+    )
+    rows, args, _ = SMALL[model][0]
+    inputs, _ = batch(rows)
+    base = build(model, rows, args)
+    for name, (value, what) in SWITCHES[model].items():
+        other = build(model, rows, {**args, name: value})
+        same_weights = [w.shape for w in base.weights] == [w.shape for w in other.weights]
+        assert same_weights == (what != "weights"), name
+        if same_weights:
+            other.set_weights(base.get_weights())
+            differ = not np.allclose(base(inputs), other(inputs), atol=1e-5)
+            assert differ == (what == "output"), name
+        if what == "training":
+            assert not np.allclose(base(inputs, training=True), base(inputs), atol=1e-5), name
+            np.testing.assert_allclose(other(inputs, training=True), other(inputs), atol=1e-6, err_msg=name)
+
+
+# --- attention_boosted --------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_the_published_architecture():
+    assert names.keyword_defaults("attention_boosted") == {
+        "mode": "cnn_lstm_attention",
+        "units": 256,
+        "dense": 512,
+        "dropout": 0.5,
+        "recurrent_activation": "sigmoid",
+        "standardize": False,
+    }
+    defaults = {k: p.default for k, p in inspect.signature(attention_boosted.build_model).parameters.items()}
+    assert names.keyword_defaults("attention_boosted").items() <= defaults.items()
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "hard_sigmoid_keras2"])
+@pytest.mark.parametrize("mode", ["cnn_lstm", "cnn_attention_lstm", "cnn_lstm_attention"])
+def test_the_three_nets_are_the_equations(mode, gate):
+    net = build(
+        "attention_boosted", _FRAMES, {"mode": mode, "units": 5, "dense": 9, "recurrent_activation": gate}
+    )
+    rng = np.random.default_rng(0)
+    net.set_weights([rng.normal(scale=0.5, size=w.shape) for w in net.weights])
+    x = rng.normal(size=(3, 4, 6)).astype("float32")
+    expected = oracles.attention_boosted(x, oracles.roles(net), mode, getattr(oracles, gate))
+    np.testing.assert_allclose(net({"frames": x}), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 60, 40, 3), (1, 61, 43, 3), (3, 72, 52, 3)])
+def test_cnn3d_is_the_table_of_its_docstring_for_any_length_and_larger_frames(shape):
+    net = build("attention_boosted", [Feature("frames", shape, "uint8")], {"mode": "cnn3d", "dense": 8})
+    x = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("uint8")
+    weights = {layer.name: [w.astype("float64") for w in layer.get_weights()] for layer in net.layers}
+    np.testing.assert_allclose(net({"frames": x}), oracles.cnn3d(x.astype("float64"), weights), atol=1e-5)
+
+
+def test_cnn3d_shapes_at_ji_s_frame_size_are_those_of_the_docstring():
+    net = build("attention_boosted", [Feature("frames", (7, 60, 40, 3), "uint8")], {"mode": "cnn3d"})
+    shapes = {layer.name: layer.output.shape[1:] for layer in net.layers}
+    assert shapes["conv1"] == (7, 54, 34, 10) and shapes["pool1"] == (7, 27, 17, 10)
+    assert shapes["conv2"] == (7, 21, 12, 30) and shapes["pool2"] == (7, 7, 4, 30)
+    assert shapes["conv3"] == (7, 1, 1, 128) and shapes["flatten"] == (7 * 128,)
+    assert shapes["embedding"] == (512,)
+
+
+@pytest.mark.parametrize("mode", attention_boosted.MODES)
+def test_attention_over_time_sums_to_one_and_follows_the_loaded_weights(mode, tmp_path):
+    rows = _STACK if mode == "cnn3d" else _FRAMES
+    net = build("attention_boosted", rows, {"mode": mode, "dense": 8})
+    if "attention" not in mode:
+        assert attention_boosted.attention_scores(net) is None
+        return
+    net.get_layer("attention").set_weights([np.random.default_rng(0).normal(size=s) for s in ((4, 4), (4,))])
+    net.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False, safe_mode=True)
+    scores_model = attention_boosted.attention_scores(loaded)
+    inputs, _ = batch(rows)
+    scores = scores_model.predict(inputs, verbose=0)
+    assert scores.shape == (6, 4) and scores.dtype == np.float32
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+    seen = keras.Model(net.input, net.get_layer("attention").input)(inputs)
+    expected = oracles.frame_attention(seen.numpy(), *net.get_layer("attention").get_weights())[0].mean(
+        axis=-1
+    )
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    loaded.get_layer("attention").set_weights([np.zeros((4, 4)), np.zeros(4)])
+    np.testing.assert_allclose(scores_model(inputs), 0.25, atol=1e-6)  # shares the weights
+
+
+@pytest.mark.parametrize(
+    "rows, args, message",
+    [
+        (_FRAMES, {"mode": "cnn_lstm_atention"}, "expected one of: cnn_lstm, cnn_attention_lstm"),
+        (_FRAMES, {"recurrent_activation": "relu"}, "expected one of: sigmoid, hard_sigmoid_keras2"),
+        (_FRAMES, {"units": 0}, "units=0"),
+        (_FRAMES, {"dense": 2.5}, "dense=2.5"),
+        (_FRAMES, {"dropout": 1.0}, "dropout=1.0"),
+        ([], {}, "reads one row, 'frames'"),
+        ([*_FRAMES, Feature("audio", (4, 8))], {}, "reads one row, 'frames'"),
+        ([Feature("rgb", (4, 6))], {}, "reads one row, 'frames'"),
+        ([Feature("frames", (None, 6))], {}, "every size known"),
+        ([Feature("frames", (4, 6), "uint8", True)], {}, r"\(T, D\), float32 or float16"),
+        (_STACK, {}, r"mode cnn_lstm_attention reads \(T, D\)"),
+        (_FRAMES, {"mode": "cnn3d"}, r"mode cnn3d reads \(T, H, W, 3\), uint8"),
+        (
+            [Feature("frames", (2, 59, 40, 3), "uint8")],
+            {"mode": "cnn3d"},
+            r"at least 60 x 40 \(height x width\)",
+        ),
+        (_STACK, {"mode": "cnn3d", "standardize": True}, "standardize=True: mode cnn3d has no such part"),
+        (_STACK, {"mode": "cnn3d", "units": 128}, "units=128: mode cnn3d has no such part"),
+        (
+            _STACK,
+            {"mode": "cnn3d", "recurrent_activation": "hard_sigmoid_keras2"},
+            "mode cnn3d has no such part",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(rows, args, message):
+    with pytest.raises(ValueError, match=message):
+        attention_boosted.build_model(rows, CLASSES, **args)

@@ -1,0 +1,52 @@
+"""A run is a folder, read back as it was written."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfvc import files, recipe, workdir
+from tfvc.models.attention_boosted import build_model
+from tfvc.recipe import Feature
+
+
+@pytest.fixture
+def run(tmp_path):
+    rows = [Feature("frames", (4, 6), "float16")]
+    facts = workdir.Facts("folder", "/data", "/records", ["a", "b"], rows, notes=["batch 128 -> 12"])
+    settings = recipe.get("attention_boosted", overrides=["backbone.size=32,32", "model_args.units=3"])
+    workdir.save(tmp_path, settings, facts, 7, {"train": ["x"], "validation": [], "test": ["y"]})
+    return tmp_path, settings, facts
+
+
+def test_a_run_comes_back_as_it_was_saved(run):
+    path, settings, facts = run
+    loaded = workdir.load(path)
+    assert (loaded.recipe, loaded.facts, loaded.seed, loaded.path) == (settings, facts, 7, path)
+    assert loaded.split() == {"train": ["x"], "validation": [], "test": ["y"]}
+
+
+def test_the_model_of_a_run_is_loaded_in_safe_mode_with_its_layers(run):
+    path, settings, facts = run
+    with pytest.raises(FileNotFoundError, match="has not finished"):
+        workdir.load(path).model()
+    net = build_model(facts.features, 2, **settings.model_args)
+    net.save(path / "model.keras")
+    loaded = workdir.load(path).model()
+    for ours, theirs in zip(loaded.get_weights(), net.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    keras.Sequential([keras.Input((1,)), keras.layers.Lambda(lambda x: x)]).save(path / "model.keras")
+    with pytest.raises(ValueError, match="(?i)lambda|safe"):
+        workdir.load(path).model()
+
+
+def test_what_is_no_run_is_refused_by_name(run, tmp_path):
+    with pytest.raises(ValueError, match="--workdir: expected the folder of a run"):
+        workdir.load("")
+    with pytest.raises(FileNotFoundError, match=r"recipe\.json: no such file; expected the --workdir"):
+        workdir.load(tmp_path / "none")
+    tree = files.read_json(tmp_path / "recipe.json")
+    none = {k: v for k, v in tree.items() if k != "facts"}
+    for broken in (none, {**tree, "facts": {"odd": 1}}, {**tree, "facts": 3}):
+        files.write_json(tmp_path / "recipe.json", broken)
+        with pytest.raises(ValueError, match=r"recipe\.json: not the recipe of a run of this version"):
+            workdir.load(tmp_path)

@@ -1,0 +1,1 @@
+"""One file a paper: `build_model(inputs, num_classes, *, ...)`."""
