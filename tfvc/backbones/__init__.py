@@ -1,0 +1,1 @@
+"""From a clip's picture or sound to features."""
