@@ -1,0 +1,413 @@
+"""The trainer on made-up batches: updates, guard, logs, waiting time, checkpoints, signals."""
+
+import errno
+import os
+import signal
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfvc import callbacks, checkpoints, recipe, strategy, training
+from tfvc.recipe import Train
+
+STEPS, BATCH = 4, 5
+TRAIN = Train(batch_size=BATCH, epochs=2, learning_rate=0.01)
+
+
+def arrays(count=STEPS * BATCH):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 3, 4)).astype("float32")
+    return x, np.eye(2, dtype="float32")[(x.sum((1, 2)) > 0).astype(int)]
+
+
+def batches(first_step=0, data=None):
+    """Without end, in an order that depends on the step alone."""
+    inputs, labels = data or arrays()
+    return (
+        tf.data.Dataset.from_tensor_slices(({"frames": inputs}, labels))
+        .batch(BATCH)
+        .repeat()
+        .skip(first_step)
+    )
+
+
+def validation():
+    return batches().take(STEPS)
+
+
+def network(extra=None, activation="softmax"):
+    frames = keras.Input((3, 4), name="frames")
+    x = keras.layers.Flatten(name="flatten")(frames)
+    x = keras.layers.Dropout(0.3, name="dropout")(keras.layers.Dense(8, activation="relu", name="hidden")(x))
+    x = extra(x) if extra else x
+    x = keras.layers.Dense(2, activation=activation, dtype="float32", name="probabilities")(x)
+    return keras.Model({"frames": frames}, x, name="net")
+
+
+def fit(folder, train=TRAIN, feed=batches, extra=None, seed=0, held=None):
+    training.start(seed)
+    with training.precision(train.precision):
+        model = network(extra)
+    return training.fit(model, train, feed, STEPS, held or validation(), folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Weights of runs that nothing interrupts: epochs -> list of arrays."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return {n: fit(folder, replace(TRAIN, epochs=n))[0].get_weights() for n in (2, 3)}
+
+
+def assert_same(bare, weights):
+    for a, b in zip(bare.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    board.Reload()
+    return {
+        tag: {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in board.Tensors(tag)}
+        for tag in board.Tags()["tensors"]
+    }
+
+
+# ---- optimisers ----
+
+
+def test_rmsprop_keras2_follows_its_equation_over_several_steps():
+    rng = np.random.default_rng(1)
+    w = rng.normal(size=5)
+    gradients = rng.normal(size=(6, 5)) * np.array([1, 1e-2, 1e-4, 1e-6, 0])
+    rule, variable = training.RMSpropKeras2(learning_rate=0.01), keras.Variable(w, dtype="float64")
+    mean_square = np.zeros(5)
+    for g in gradients:
+        rule.apply([tf.constant(g)], [variable])
+        mean_square = 0.9 * mean_square + 0.1 * g**2
+        w = w - 0.01 * g / (np.sqrt(mean_square) + 1e-7)
+        np.testing.assert_allclose(variable.numpy(), w, rtol=1e-5)
+
+
+def test_rmsprop_keras2_takes_larger_steps_than_keras_3_where_gradients_are_small():
+    step = {}
+    for name in ("rmsprop", "rmsprop_keras2"):
+        variable = keras.Variable([0.0])
+        training.optimizer(replace(TRAIN, optimizer=name)).apply([tf.constant([1e-5])], [variable])
+        step[name] = -variable.numpy()[0]
+    assert step["rmsprop_keras2"] == pytest.approx(0.01 / np.sqrt(0.1), rel=0.05)
+    assert step["rmsprop"] < step["rmsprop_keras2"] / 50
+
+
+def test_rmsprop_keras2_survives_its_config():
+    rule = training.RMSpropKeras2(learning_rate=0.02, rho=0.8, epsilon=1e-5)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(rule))
+    assert isinstance(again, training.RMSpropKeras2)
+    assert (again.rho, again.epsilon, float(again.learning_rate.numpy())) == (0.8, 1e-5, pytest.approx(0.02))
+
+
+@pytest.mark.parametrize("name", sorted(training.OPTIMIZERS))
+def test_every_optimizer_lowers_the_loss(name, tmp_path):
+    progress = fit(tmp_path, replace(TRAIN, optimizer=name, epochs=6, learning_rate=0.05))[1]
+    assert progress.history[-1]["val_loss"] < progress.history[0]["val_loss"]
+
+
+@pytest.mark.parametrize("name", sorted(training.OPTIMIZERS))
+def test_every_optimizer_is_a_choice_of_the_recipe(name):
+    assert recipe.get("attention_boosted", overrides=[f"train.optimizer={name}"]).train.optimizer == name
+
+
+def test_an_unknown_optimizer_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'rmsprop_keras2'"):
+        training.optimizer(replace(TRAIN, optimizer="rmsprop_keras"))
+
+
+# ---- what a run leaves ----
+
+
+def test_tensorboard_holds_each_step_and_epoch(tmp_path):
+    progress = fit(tmp_path)[1]
+    train, held = scalars(tmp_path / "logs" / "train"), scalars(tmp_path / "logs" / "validation")
+    names = {"loss", "accuracy", "learning_rate", "examples_per_second", "data_wait_share"}
+    assert set(train) == names | {f"epoch_{n}" for n in names}
+    assert set(held) == {"epoch_loss", "epoch_accuracy"}
+    assert all(sorted(train[n]) == list(range(1, 2 * STEPS + 1)) for n in names)
+    assert all(sorted(v) == [1, 2] for v in (*(train[f"epoch_{n}"] for n in names), *held.values()))
+    assert held["epoch_loss"][2] == pytest.approx(progress.history[1]["val_loss"], rel=1e-5)
+    # A step's scalars are of that step, not running means: their mean is the epoch's.
+    of_epoch = [train["loss"][s] for s in range(1, STEPS + 1)]
+    assert np.mean(of_epoch) == pytest.approx(train["epoch_loss"][1], rel=1e-5)
+    assert all(rate == pytest.approx(0.01) for rate in train["learning_rate"].values())
+    assert all(speed > 0 for speed in train["examples_per_second"].values())
+
+
+def test_the_csv_log_has_one_line_an_epoch_even_after_going_on(tmp_path):
+    fit(tmp_path)
+    fit(tmp_path, replace(TRAIN, epochs=4))
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch;accuracy;loss;val_accuracy;val_loss;learning_rate")
+    assert [line.split(";")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
+
+
+def test_the_saved_models_are_bare_and_the_best_is_of_the_best_epoch(tmp_path):
+    bare, progress = fit(
+        tmp_path, replace(TRAIN, epochs=5, learning_rate=0.3, optimizer="sgd", monitor="loss")
+    )
+    best = min(progress.history, key=lambda row: row["val_loss"])
+    assert (progress.best, progress.best_epoch) == (best["val_loss"], best["epoch"])
+    training.keep(bare, tmp_path, progress, "best")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert not loaded.compiled
+    result = training.measure(loaded, validation())
+    assert result["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
+    training.keep(bare, tmp_path, progress, "last")
+    last = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert training.measure(last, validation())["loss"] == pytest.approx(
+        progress.history[-1]["val_loss"], rel=1e-5
+    )
+
+
+def test_early_stopping_counts_epochs_without_a_better_value(tmp_path, capsys):
+    frozen = replace(TRAIN, epochs=9, patience=2, learning_rate=0.0)
+    progress = fit(tmp_path, frozen)[1]
+    assert (progress.epoch, progress.best_epoch) == (3, 1)
+    assert fit(tmp_path, frozen)[1].step == progress.step, "started again, it trains no further"
+    assert "stopping early" in capsys.readouterr().out
+
+
+# ---- waiting for data ----
+
+
+def after(seconds):
+    """A function of a tensor that returns it later."""
+
+    def act(x):
+        time.sleep(seconds)
+        return x
+
+    return lambda x: tf.ensure_shape(tf.py_function(act, [x], x.dtype), x.shape)
+
+
+class Slow(keras.layers.Layer):
+    """Makes the rest of the step last a known time, once its batch is there."""
+
+    def call(self, x):
+        return after(0.1)(x)
+
+
+def waited(tmp_path, feed):
+    history = fit(tmp_path, TRAIN, feed, extra=Slow(name="slow"))[1].history
+    return [row["data_wait_share"] for row in history]
+
+
+def test_a_pipeline_that_sleeps_half_of_each_step_reads_half(tmp_path):
+    def feed(first_step):
+        slow = after(0.11)
+        return batches(first_step).map(lambda inputs, labels: ({"frames": slow(inputs["frames"])}, labels))
+
+    shares = waited(tmp_path, feed)
+    assert all(0.4 <= share <= 0.6 for share in shares), shares
+
+
+def test_a_cached_pipeline_hardly_waits(tmp_path):
+    shares = waited(tmp_path, lambda first: batches(first).cache())
+    assert all(share < 0.05 for share in shares), shares
+
+
+# ---- checkpoints ----
+
+
+def broken(monkeypatch, step, error):
+    """Lets training fail right after a step, once."""
+    whole = callbacks.Meter.on_train_batch_end
+
+    def act(self, batch, logs=None):
+        whole(self, batch, logs)
+        if self.progress.step == step:
+            monkeypatch.setattr(callbacks.Meter, "on_train_batch_end", whole)
+            raise error
+
+    monkeypatch.setattr(callbacks.Meter, "on_train_batch_end", act)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_run_broken_in_mid_epoch_ends_as_an_unbroken_one(precision, tmp_path, monkeypatch, capsys):
+    train = replace(TRAIN, checkpoint_steps=1, epochs=3, precision=precision)
+    whole, one = fit(tmp_path / "whole", train)
+    broken(monkeypatch, STEPS + 3, RuntimeError("cut"))
+    with pytest.raises(RuntimeError, match="cut"):
+        fit(tmp_path / "cut", train)
+    again, two = fit(tmp_path / "cut", train, seed=99)  # weights and random states come from the checkpoint
+    assert f"going on from step {STEPS + 2} (1 of 3 epochs done)" in capsys.readouterr().out
+    for a, b in zip(whole.variables, again.variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+    for a, b in zip(one.history, two.history, strict=True):
+        assert {k: a[k] for k in ("loss", "val_loss", "accuracy")} == pytest.approx(
+            {k: b[k] for k in ("loss", "val_loss", "accuracy")}, rel=1e-5
+        )
+
+
+def test_the_random_state_of_dropout_is_in_the_checkpoint(tmp_path):
+    bare, _ = fit(tmp_path)
+    stored = np.load(sorted((tmp_path / "checkpoints").glob("step-*.npz"))[-1], allow_pickle=False)
+    assert any("seed" in key for key in stored.files)
+    assert any(key.startswith("optimizer/") and "iteration" in key for key in stored.files)
+    assert len([k for k in stored.files if k.startswith("model/")]) == len(bare.variables)
+
+
+def test_only_the_newest_checkpoints_and_their_best_models_stay(tmp_path):
+    fit(tmp_path, replace(TRAIN, epochs=5, keep_checkpoints=2))
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if not p.name.startswith("best"))
+    assert names == [f"step-{s:08d}.{e}" for s in (4 * STEPS, 5 * STEPS) for e in ("json", "npz")]
+    assert 1 <= len(list((tmp_path / "checkpoints").glob("best-*.keras"))) <= 2
+
+
+@pytest.mark.parametrize("damage", ["bytes", "cut", "no checksum", "checksum cut"])
+def test_a_damaged_newest_checkpoint_is_passed_over_by_name(damage, tmp_path, capsys, unbroken):
+    fit(tmp_path / "cut")
+    newest = sorted((tmp_path / "cut" / "checkpoints").glob("step-*.npz"))[-1]
+    content = newest.read_bytes()
+    if damage == "bytes":
+        newest.write_bytes(content[:300] + bytes([content[300] ^ 1]) + content[301:])
+    elif damage == "cut":
+        newest.write_bytes(content[:-100])
+    elif damage == "no checksum":
+        newest.with_suffix(".json").unlink()
+    else:
+        newest.with_suffix(".json").write_text("{")
+    again, progress = fit(tmp_path / "cut", replace(TRAIN, epochs=3))
+    out = capsys.readouterr().out
+    assert f"{newest}: " in out and "passing over it" in out and f"going on from step {STEPS} " in out
+    assert progress.epoch == 3
+    assert_same(again, unbroken[3])
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
+    fit(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"step-00000008.npz: .*hidden/kernel|step-00000008.npz: 1\d variables"
+    ):
+        fit(tmp_path, extra=keras.layers.Dense(3, name="more"))
+
+
+def test_other_steps_an_epoch_are_refused(tmp_path):
+    fit(tmp_path)
+    with pytest.raises(ValueError, match="4 steps an epoch, now there are 5"):
+        training.start(0)
+        training.fit(network(), TRAIN, batches, 5, validation(), tmp_path)
+
+
+def test_a_full_disk_stops_with_the_earlier_checkpoint_intact(tmp_path, monkeypatch, capsys):
+    write, calls = checkpoints._write, []
+
+    def full(path, content):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    monkeypatch.setattr(checkpoints, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path)
+    left = sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith((".", "step")))
+    assert left == [f"step-{STEPS:08d}.json", f"step-{STEPS:08d}.npz"]
+    assert fit(tmp_path)[1].epoch == 2
+    assert f"going on from step {STEPS} " in capsys.readouterr().out
+
+
+# ---- stopping ----
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path):
+    x, y = arrays()
+    y[-1] = np.nan  # in the last batch of the epoch
+
+    with pytest.raises(ValueError, match=f"step {STEPS}: the loss is nan"):
+        fit(tmp_path, replace(TRAIN, checkpoint_steps=STEPS - 1), lambda first: batches(first, (x, y)))
+    assert [p.name for p in (tmp_path / "checkpoints").glob("*.npz")] == [f"step-{STEPS - 1:08d}.npz"]
+
+
+def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path):
+    training.start(0)
+    model = network()
+    rule = training.optimizer(TRAIN)
+    rule.build(model.trainable_variables)
+    checkpoints.save(tmp_path, model, rule, checkpoints.Progress(step=1))
+    model.get_layer("hidden").kernel.assign(np.full((12, 8), np.inf))
+    with pytest.raises(ValueError, match="step 2: hidden/kernel is not finite"):
+        checkpoints.save(tmp_path, model, rule, checkpoints.Progress(step=2))
+    assert [p.name for p in tmp_path.glob("*.npz")] == ["step-00000001.npz"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [STEPS - 1, STEPS])  # in the middle of an epoch, and at its end
+def test_a_signal_saves_and_a_new_start_goes_on(number, step, tmp_path, monkeypatch, capsys, unbroken):
+    count = callbacks.Meter.on_train_batch_end
+
+    def act(self, batch, logs=None):
+        count(self, batch, logs)
+        if self.progress.step == step:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.Meter, "on_train_batch_end", act)
+        with pytest.raises(callbacks.Stopped) as stopped:
+            fit(tmp_path / "cut")
+    assert stopped.value.number == number and signal.getsignal(number) is before
+    again, _ = fit(tmp_path / "cut")
+    assert f"going on from step {step} " in capsys.readouterr().out
+    assert_same(again, unbroken[2])
+
+
+# ---- the rest ----
+
+
+def test_transfer_copies_by_name_and_shape_and_names_what_starts_fresh():
+    training.start(0)
+    source, target = network(), network(lambda x: keras.layers.Dense(5, name="between")(x))
+    lines = training.transfer(target, source)
+    np.testing.assert_array_equal(target.get_layer("hidden").kernel, source.get_layer("hidden").kernel)
+    assert [line.split("'")[1] for line in lines] == ["between", "probabilities"]
+    assert "not in the other run" in lines[0] and "(8, 2)" in lines[1] and "(5, 2)" in lines[1]
+
+
+def test_transfer_refuses_a_model_that_shares_nothing():
+    frames = keras.Input((3, 4), name="frames")
+    other = keras.Model({"frames": frames}, keras.layers.Dense(2, name="own")(frames))
+    with pytest.raises(ValueError, match="no layer of that run fits"):
+        training.transfer(network(), other)
+
+
+def test_precision_sets_the_policy_and_puts_it_back(tmp_path):
+    with training.precision("bfloat16"):
+        assert network().get_layer("hidden").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_multi_label_is_trained_with_binary_cross_entropy(tmp_path):
+    training.start(0)
+    frozen = replace(TRAIN, learning_rate=0.0)
+    model = network(activation="sigmoid")
+    progress = training.fit(model, frozen, batches, STEPS, validation(), tmp_path, multi_label=True)[1]
+    model = keras.saving.load_model(tmp_path / "best.keras")
+    x, y = arrays()
+    p = np.clip(model.predict({"frames": x}, verbose=0), 1e-7, 1 - 1e-7)
+    expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+    assert progress.history[0]["val_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_strategies_are_checked_by_name():
+    assert strategy.scope("default").num_replicas_in_sync == 1
+    assert strategy.scope("mirrored").num_replicas_in_sync >= 1
+    with pytest.raises(ValueError, match="did you mean 'mirrored'"):
+        strategy.scope("mirored")
+    with pytest.raises(ValueError, match="ask for it in a fresh one"):
+        tf.constant(0) + 1  # sets the devices up
+        strategy.scope("cpu:3")

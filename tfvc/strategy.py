@@ -1,0 +1,56 @@
+"""`--strategy` to `tf.distribute`: one process, all its devices. The batch size is always the global one."""
+
+import re
+
+import tensorflow as tf
+
+from tfvc import names
+
+_KNOWN = ("default", "mirrored", "cpu:N")
+
+
+def scope(name="default"):
+    """The strategy of a run. Call it before anything else touches a device.
+
+    Each replica takes its share of a batch, and each share weighs the same: where the last, smaller batch of
+    an epoch does not divide evenly, its clips weigh a little more or less than on one device.
+
+    Args:
+        name: `default` (one device), `mirrored` (every GPU; without one, the CPU, said so) or `cpu:N`
+            (N logical CPU devices: what several GPUs would do, for tests).
+
+    Returns:
+        A `tf.distribute.Strategy`; build and compile the model under its `scope()`.
+
+    Raises:
+        ValueError: another name, or `cpu:N` after TensorFlow has set up its devices.
+    """
+    if name == "default":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        if not tf.config.list_physical_devices("GPU"):
+            print("strategy mirrored: no GPU here, so one CPU replica")
+            return tf.distribute.MirroredStrategy(["/cpu:0"])
+        return tf.distribute.MirroredStrategy()
+    match = re.fullmatch(r"cpu:([1-9]\d{0,2})", name)
+    if not match:
+        raise ValueError(names.suggest("strategy", name, _KNOWN))
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in _logical_cpus(int(match[1]))])
+
+
+def _logical_cpus(count):
+    physical = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(physical) or ()) != count:
+        try:
+            tf.config.set_logical_device_configuration(
+                physical, [tf.config.LogicalDeviceConfiguration()] * count
+            )
+        except RuntimeError:
+            raise ValueError(
+                f"strategy cpu:{count}: TensorFlow has already set up its devices in this process; "
+                "ask for it in a fresh one, before any other use of TensorFlow"
+            ) from None
+    found = len(tf.config.list_logical_devices("CPU"))  # this sets them up
+    if found != count:
+        raise ValueError(f"strategy cpu:{count}: this process already runs with {found} CPU devices")
+    return range(count)
