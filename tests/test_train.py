@@ -1,0 +1,374 @@
+"""The command: from records of the real writer to a run, killed and started again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfvc import recipe as recipes
+from tfvc import train as train_module
+from tfvc import workdir
+from tfvc.data import datasets, schema, shards
+from tfvc.recipe import Feature
+from tfvc.train import default_workdir, train
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "model_args.units=4",
+    "model_args.dense=8",
+    "train.batch_size=8",
+    "train.epochs=3",
+    "train.learning_rate=0.01",
+    "backbone.size=32,32",
+]
+ROW = Feature("frames", (None, 6), "float32")
+
+
+def recipe(*overrides, fidelity="original"):
+    return recipes.get("attention_boosted", fidelity, [*SMALL, *overrides])
+
+
+def make_records(folder, classes=("left", "right"), groups=10, weights="random (seed 0)", labels=None):
+    """Two clips a group and class; the class is the sign of the slope over time."""
+    rng = np.random.default_rng(0)
+    clips = [
+        datasets.Clip(f"{c}/{g}_{k}", "", (c,) if labels is None else labels(c), group=f"{c}{g}")
+        for c in classes
+        for g in range(groups)
+        for k in range(2)
+    ]
+    several = any(len(c.labels) > 1 for c in clips)
+    dataset = datasets.Dataset("made-up", "folder", "", clips, list(classes), several)
+    settings = {"data.channel_order": "bgr", "backbone.size": "32,32", "backbone.weights": weights}
+    shards.open_folder(folder, settings, dataset, [ROW], 16)
+    for index, part in enumerate(shards.plan(clips, 16)):
+        records = []
+        for clip in part:
+            frames = int(rng.integers(3, 6))
+            slope = classes.index(clip.id.split("/")[0]) - (len(classes) - 1) / 2
+            values = np.arange(frames)[:, None] * slope + rng.normal(size=(frames, 6)) * 0.2
+            known = [classes.index(name) for name in clip.labels]
+            blob = schema.serialize(clip.id, known, {"frames": values.astype("float32")}, [ROW])
+            records.append((clip.id, blob, frames))
+        shards.write_shard(folder, index, records, [])
+    shards.finish(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return make_records(tmp_path_factory.mktemp("records") / "made-up")
+
+
+@pytest.fixture(scope="module")
+def finished(records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a run"
+    return folder, train(recipe("train.epochs=12"), data=records, workdir=str(folder))
+
+
+def command(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    line = [sys.executable, "-m", "tfvc.train", *arguments]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=ROOT, env=environment, **streams, **options)
+
+
+def flags(records, folder, *overrides):
+    return [f"--data={records}", f"--workdir={folder}", *(f"--set={o}" for o in (*SMALL, *overrides))]
+
+
+def weights_of(folder):
+    return workdir.load(folder).model().get_weights()
+
+
+# ---- a run ----
+
+
+def test_a_run_leaves_what_the_other_commands_need(finished, records):
+    folder, metrics = finished
+    assert {p.name for p in folder.iterdir()} == {
+        "recipe.json",
+        "split.json",
+        "log.csv",
+        "logs",
+        "checkpoints",
+        "best.keras",
+        "model.keras",
+        "metrics.json",
+    }
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    run = workdir.load(folder)
+    assert run.facts.classes == ["left", "right"] and run.facts.records == records
+    mean = np.mean([r["frames"] for r in shards.read_manifest(records).records])
+    assert mean != int(mean)
+    assert run.facts.features == [Feature("frames", (int(mean), 6), "float32")]
+    split = run.split()
+    assert sorted(i for ids in split.values() for i in ids) == sorted(shards.read_manifest(records).ids)
+    assert metrics["clips"] == {k: len(v) for k, v in split.items()}
+    assert (metrics["epochs"], metrics["steps"], metrics["batch_size"]) == (12, 12 * 3, 8)
+    assert run.model().output_shape == (None, 2)
+
+
+def test_the_class_is_learnt_and_the_accuracy_is_that_of_the_saved_weights(finished):
+    from tfvc.data import pipeline
+
+    folder, metrics = finished
+    run = workdir.load(folder)
+    facts = run.facts
+    source = pipeline.Source(facts.records, facts.features, facts.classes, False, run.split()["test"])
+    right = []
+    for inputs, labels, _ in pipeline.batches(source, 5):
+        right += list(np.argmax(run.model()(inputs), -1) == np.argmax(labels, -1))
+    assert metrics["test"]["accuracy"] == pytest.approx(np.mean(right)) and np.mean(right) >= 0.9
+    assert metrics["test"]["clips"] == len(right) == 12
+
+
+def test_random_features_are_standardised_on_the_training_clips_alone(finished):
+    from tfvc.data import pipeline
+
+    run = workdir.load(finished[0])
+    facts = run.facts
+    mean, variance = pipeline.feature_statistics(
+        pipeline.Source(facts.records, facts.features, facts.classes, False, run.split()["train"])
+    )
+    layer = run.model().get_layer("standardize")
+    assert facts.standardized
+    np.testing.assert_allclose(layer.get_weights(), [mean, variance], rtol=1e-5)
+
+
+def test_it_says_what_is_in_force_and_how_to_go_on(records, tmp_path, capsys):
+    train(recipe("train.epochs=1"), data=records, workdir=str(tmp_path / "run"))
+    out = capsys.readouterr().out
+    assert "attention_boosted, fidelity original" in out
+    for quirk in recipes.quirks_in_force(recipe()):
+        assert quirk in out
+    assert "weights random (seed 0)" in out and "standardised" in out
+    assert "group leakage: " in out
+    for module in ("evaluate", "predict", "export"):
+        assert f"python -m tfvc.{module} --workdir={tmp_path / 'run'}" in out
+    assert f"tensorboard --logdir={tmp_path / 'run' / 'logs'}" in out
+    notes = workdir.load(tmp_path / "run").facts.notes
+    assert any("test part serves" in n for n in notes) and all(n in out for n in notes)
+
+
+def test_corrected_validates_on_training_clips_and_reports_the_best_epoch(records, tmp_path):
+    resolved = recipe("train.epochs=4", "data.channel_order=bgr", "train.monitor=loss", fidelity="corrected")
+    metrics = train(resolved, data=records, workdir=str(tmp_path))
+    split = workdir.load(tmp_path).split()
+    assert split["validation"] and not set(split["validation"]) & {*split["test"], *split["train"]}
+    rows = [line.split(";") for line in (tmp_path / "log.csv").read_text().splitlines()]
+    losses = [float(row[rows[0].index("val_loss")]) for row in rows[1:]]
+    assert metrics["validation"]["loss"] == min(losses)
+    assert metrics["validation"]["epoch"] == losses.index(min(losses)) + 1
+    assert (tmp_path / "model.keras").read_bytes() == (tmp_path / "best.keras").read_bytes()
+
+
+def test_a_batch_larger_than_the_training_part_shrinks_and_says_so(records, tmp_path, capsys):
+    metrics = train(recipe("train.batch_size=500", "train.epochs=1"), data=records, workdir=str(tmp_path))
+    assert metrics["batch_size"] == metrics["clips"]["train"] == 28 and metrics["steps"] == 1
+    out = capsys.readouterr().out
+    assert "batch of 500 shrunk to the 28 training clips" in out
+    assert "validation: 12 clips are less than a batch, so none is dropped" in out
+
+
+# ---- again, and other runs ----
+
+
+def test_a_finished_run_prints_its_results_again_without_tensorflow(finished, records):
+    folder, metrics = finished
+    code = (
+        "import sys; from tfvc import train, recipe; "
+        f"m = train.train(recipe.get('attention_boosted', 'original', {SMALL} + ['train.epochs=12', "
+        f"'predict.top_k=1']), data={records!r}, workdir={str(folder)!r}); "
+        f"assert m == {metrics!r}; assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "this run is complete (12 epochs" in done.stdout and "test accuracy" in done.stdout
+
+
+def test_another_recipe_seed_or_data_in_the_same_folder_is_refused_by_name(finished, records, tmp_path):
+    folder, _ = finished
+    with pytest.raises(ValueError, match=r"another run \(train.learning_rate: 0.01 -> 0.5\)"):
+        train(recipe("train.learning_rate=0.5"), data=records, workdir=str(folder))
+    with pytest.raises(ValueError, match=r"--seed: 0 -> 1"):
+        train(recipe(), data=records, workdir=str(folder), seed=1)
+    with pytest.raises(ValueError, match=r"--data: "):
+        train(recipe(), data=str(tmp_path), workdir=str(folder))
+
+
+def test_more_epochs_go_on_where_the_run_ended(finished, records, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / "run")
+    metrics = train(recipe("train.epochs=14"), data=records, workdir=str(tmp_path / "run"))
+    assert metrics["epochs"] == 14 and workdir.load(tmp_path / "run").recipe.train.epochs == 14
+    out = capsys.readouterr().out
+    assert "train.epochs=14 is in force (was 12)" in out and "going on from step 36 (12 of 14" in out
+
+
+def test_data_that_changed_since_is_refused(tmp_path):
+    source = make_records(tmp_path / "records")
+    train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
+    shutil.rmtree(source)
+    make_records(tmp_path / "records", groups=11)
+    with pytest.raises(ValueError, match="the data has changed since the run began .*train: 28 clips"):
+        train(recipe("train.epochs=2"), data=source, workdir=str(tmp_path / "run"))
+
+
+def test_records_of_other_settings_are_refused(records, tmp_path):
+    with pytest.raises(ValueError, match=r"backbone.size: 32,32 -> 64,64"):
+        train(recipe("backbone.size=64,64"), data=records, workdir=str(tmp_path))
+
+
+def test_multi_label_data_is_refused_for_a_softmax(tmp_path):
+    source = make_records(tmp_path / "records", labels=lambda c: ("left", "right"))
+    with pytest.raises(ValueError, match="one label a clip"):
+        train(recipe(), data=source, workdir=str(tmp_path / "run"))
+
+
+def test_init_from_takes_over_all_but_another_number_of_classes(finished, tmp_path, capsys):
+    source = make_records(tmp_path / "records", classes=("left", "rest", "right"))
+    frozen = recipe("train.epochs=1", "train.learning_rate=0", "train.batch_size=5")
+    train(frozen, data=source, workdir=str(tmp_path / "run"), init_from=str(finished[0]))
+    assert (
+        "layer 'probabilities' starts fresh: [(8, 2), (2,)] there, [(8, 3), (3,)] here"
+        in capsys.readouterr().out
+    )
+    old, new = workdir.load(finished[0]).model(), workdir.load(tmp_path / "run").model()
+    for a, b in zip(old.get_layer("bilstm").weights, new.get_layer("bilstm").weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-7)
+    with pytest.raises(ValueError, match="--init_from: "):
+        train(frozen, data=source, workdir=str(tmp_path / "run"))
+
+
+def test_the_default_folder_is_named_by_all_that_makes_the_run():
+    base = default_workdir(recipe(), "x", 0)
+    assert base.startswith("runs/attention_boosted-") and base == default_workdir(recipe(), "x", 0)
+    others = [
+        default_workdir(recipe("train.epochs=4"), "x", 0),
+        default_workdir(recipe(), "y", 0),
+        default_workdir(recipe(), "x", 1),
+        default_workdir(recipe(), "x", 0, "runs/z"),
+    ]
+    assert len({base, *others}) == 5
+
+
+# ---- the command line ----
+
+
+def test_dry_run_is_quick_and_marks_what_only_the_data_can_tell():
+    best = 9.0
+    for _ in range(3):  # the machine may be busy: the best of three
+        start = time.perf_counter()
+        process = command("--dry_run", "--set=train.epochs=7", "--backbone=vgg16")
+        out, err = process.communicate(timeout=60)
+        best = min(best, time.perf_counter() - start)
+        assert process.returncode == 0, err
+    assert best < 0.5
+    lines = out.splitlines()
+    assert "train.epochs = 7" in lines and "backbone.name = vgg16" in lines
+    assert "demo set: train.batch_size=16 (not the paper's setting)" in lines
+    marked = [line.split(" = ")[0] for line in lines if line.endswith(recipes.FROM_DATA)]
+    assert marked == [
+        "classes",
+        "frames per clip (T)",
+        "feature width (D)",
+        "clips in training, validation, test",
+        "steps per epoch",
+    ]
+
+
+def test_a_demo_override_that_the_user_replaced_is_not_announced():
+    lines = train_module.describe(
+        recipes.get("attention_boosted", overrides=["train.batch_size=4"], demo=True), "", "x"
+    )
+    assert "demo set: backbone.size=112,112 (not the paper's setting)" in lines
+    assert not any("train.batch_size=16" in line for line in lines)
+
+
+def test_a_stopped_command_says_how_to_go_on(monkeypatch, capsys):
+    from tfvc.callbacks import Stopped
+
+    def act(*_, **__):
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(train_module, "train", act)
+    with pytest.raises(SystemExit) as stopped:
+        train_module.main(["--workdir=a run", "--seed=3"])
+    assert stopped.value.code == 130
+    assert "to go on: python -m tfvc.train '--workdir=a run' --seed=3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_with_9_in_mid_training_it_ends_with_the_weights_of_an_unbroken_run(records, tmp_path):
+    """Bar 4: killed, started, stopped by Ctrl-C, started again."""
+    own = ["train.deterministic=true", "train.checkpoint_steps=1", "train.epochs=40", "train.shuffle=true"]
+    whole = command(*flags(records, tmp_path / "whole", *own))
+    _kill_when(command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 17, signal.SIGKILL)
+    assert not (tmp_path / "cut" / "model.keras").exists()
+    process, output = _kill_when(
+        command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 60, signal.SIGINT
+    )
+    assert process.returncode == 130, output
+    assert "going on from step " in output and "to go on: python -m tfvc.train" in output
+    last = command(*flags(records, tmp_path / "cut", *own))
+    for process in (whole, last):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+    one, two = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert any(np.ptp(w) for w in one)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    log = [(tmp_path / run / "log.csv").read_text().splitlines() for run in ("whole", "cut")]
+    assert [line.split(";")[:5] for line in log[0]] == [line.split(";")[:5] for line in log[1]]
+
+
+def _kill_when(process, folder, step, number):
+    """Ends a run once it has a checkpoint at or after a step."""
+    limit = time.monotonic() + 240
+    while not list((folder / "checkpoints").glob("step-*.npz")) or _newest(folder) < step:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode != 0, "it ended before it was stopped"
+    return process, out + err
+
+
+def _newest(folder):
+    return max((int(p.stem.split("-")[1]) for p in (folder / "checkpoints").glob("step-*.npz")), default=0)
+
+
+@pytest.mark.slow
+def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
+    own = ["model_args.dropout=0", "train.epochs=2"]
+    process = command(*flags(records, tmp_path / "two", *own), "--strategy=cpu:2")
+    train(recipe(*own), data=records, workdir=str(tmp_path / "one"))
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out + err
+    tables = [np.genfromtxt(tmp_path / n / "log.csv", delimiter=";", names=True) for n in ("one", "two")]
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-3)
+    for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_frames_of_the_recipe_replace_the_mean(records, tmp_path):
+    train(recipe("data.frames=5", "train.epochs=1"), data=records, workdir=str(tmp_path))
+    assert workdir.load(tmp_path).facts.features == [replace(ROW, shape=(5, 6))]
+
+
+def test_a_wrong_start_is_refused_before_any_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train(recipe(), workdir=str(tmp_path), init_from=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="unknown value of train.optimizer 'adm'"):
+        recipe("train.optimizer=adm")
+    assert not any(tmp_path.iterdir())

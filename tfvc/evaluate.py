@@ -1,0 +1,207 @@
+"""A finished run measured: accuracy, every class's precision and recall, the confusion matrix."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+from tfvc import cli, extract, files, workdir
+from tfvc.recipe import check, flatten, override
+
+_DOC = """Measures a run on its own test part, or on another data set with the same classes (--data).
+
+Writes <workdir>/evaluation and the scalars of TensorBoard; adds "evaluation" to metrics.json."""
+
+_SETTABLE = ("train.batch_size", "backbone.batch_size", "data.")
+
+
+def evaluate(run_folder, data="", part="test", overrides=()):
+    """Measures a run.
+
+    Args:
+        run_folder: the folder of the run.
+        data: "" = the run's own `part`; else videos, a manifest or records: all of their clips.
+        part: `test`, `validation` or `train`.
+        overrides: `train.batch_size=...`, and how to read `data`: `data.*`, `backbone.batch_size`.
+
+    Returns:
+        dict of `part`, `clips`, `accuracy`, `balanced_accuracy` (mean recall of the classes that
+        occur), `macro_f1` and `classes`: a list of class, precision, recall, f1, clips.
+
+    Raises:
+        ValueError: the data has other classes than the run, or no clip.
+    """
+    import numpy as np
+
+    run = workdir.load(run_folder)
+    recipe = settable(run.recipe, overrides, _SETTABLE)
+    source, part = _source(run, recipe, data, part)
+    if not source.ids:
+        raise ValueError(
+            f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
+        )
+    probabilities, labels = _predicted(run.model(), source, recipe.train.batch_size)
+    result = {"part": part, "data": data or run.facts.source, "clips": len(labels)}
+    truth, guess = np.argmax(labels, axis=1), np.argmax(probabilities, axis=1)
+    result |= measures(truth, guess, source.classes)
+    _write(run.path, result, truth, guess, source.classes)
+    _show(result, run.path)
+    return result
+
+
+def measures(truth, guess, classes):
+    """Accuracy, balanced accuracy, macro F1 and the table of the classes, by scikit-learn.
+
+    Precision of a class that was never predicted, and recall of one that never occurs, count as 0;
+    the balanced accuracy and the macro F1 are means over the classes that occur.
+
+    Example:
+        >>> measures([0, 0, 1, 1], [0, 1, 1, 1], ["run", "walk"])["balanced_accuracy"]
+        0.75
+    """
+    import numpy as np
+    from sklearn.metrics import precision_recall_fscore_support
+
+    truth, guess = np.asarray(truth), np.asarray(guess)
+    table = precision_recall_fscore_support(truth, guess, labels=range(len(classes)), zero_division=0)
+    rows = [
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "clips": int(n)}
+        for name, p, r, f, n in zip(classes, *table, strict=True)
+    ]
+    occur = [row for row in rows if row["clips"]]
+    return {
+        "accuracy": float(np.mean(truth == guess)),
+        "balanced_accuracy": float(np.mean([row["recall"] for row in occur])),
+        "macro_f1": float(np.mean([row["f1"] for row in occur])),
+        "classes": rows,
+    }
+
+
+def settable(recipe, overrides, allowed):
+    """The recipe of a finished run with `overrides`, which may touch only what is in `allowed`."""
+    for text in overrides:
+        key = text.split("=", 1)[0].strip()
+        if key in flatten(recipe) and not any(
+            key == a or (a.endswith(".") and key.startswith(a)) for a in allowed
+        ):
+            shown = ", ".join(a + ("*" if a.endswith(".") else "") for a in allowed)
+            raise ValueError(f"--set={text}: fixed since the run was trained; settable here: {shown}")
+    return check(override(recipe, overrides))
+
+
+def run_records(run):
+    """The folder of the records that a run was trained on; extracted again where it is gone."""
+    folder = Path(run.facts.records)
+    if (folder / "manifest.json").is_file():
+        return folder
+    from tfvc.data import datasets
+
+    print(f"the records of this run are gone ({folder}); extracting them again")
+    try:
+        dataset = datasets.load(run.recipe.data, run.facts.source)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: the records are gone, and the videos cannot be read: {error}") from None
+    return extract.extract(dataset, run.recipe, out=folder, encoder=extract.run_encoder(run))
+
+
+def _source(run, recipe, data, part):
+    from tfvc.data import datasets, pipeline, shards
+
+    classes, multi_label = list(run.facts.classes), run.facts.multi_label
+    if multi_label:
+        raise ValueError(f"{run.path}: a multi-label run; expected one whose clips have one label each")
+    if not data:
+        split = run.split()
+        if part not in ("train", "validation", "test"):
+            raise ValueError(f"part={part!r}: expected train, validation or test")
+        folder, ids = run_records(run), split.get(part, [])
+        return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), part
+    kind = recipe.data.kind if recipe.data.kind != run.recipe.data.kind else "auto"
+    dataset = datasets.load(dataclasses.replace(recipe.data, kind=kind), data)
+    strange = sorted(set(dataset.classes) - set(classes))
+    if strange:
+        raise ValueError(f"{data}: classes {strange[:5]}; this run knows {len(classes)}: {classes[:5]} ...")
+    if dataset.kind == "records":
+        folder = Path(data)
+    else:
+        folder = extract.extract(dataset, recipe, encoder=extract.run_encoder(run, recipe))
+    ids = [record["id"] for record in shards.read_manifest(folder).records if record["labels"]]
+    return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), "all"
+
+
+def _predicted(model, source, batch_size):
+    import numpy as np
+
+    from tfvc.data import pipeline
+
+    probabilities, labels = [], []
+    for inputs, truth, _ in pipeline.batches(source, batch_size):
+        probabilities.append(model.predict_on_batch(inputs))
+        labels.append(truth.numpy())
+    return np.concatenate(probabilities), np.concatenate(labels)
+
+
+def _write(path, result, truth, guess, classes):
+    from sklearn.metrics import confusion_matrix
+
+    from tfvc import plots
+
+    folder = path / "evaluation"
+    matrix = confusion_matrix(truth, guess, labels=range(len(classes)))
+    write_csv(
+        folder / "classes.csv", [list(result["classes"][0])] + [list(r.values()) for r in result["classes"]]
+    )
+    header = ["true \\ predicted", *classes]
+    write_csv(
+        folder / "confusion.csv",
+        [header] + [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)],
+    )
+    figure = plots.confusion(
+        matrix, classes, f"{result['part']}, {result['clips']} clips, accuracy {result['accuracy']:.3f}"
+    )
+    with files.aside(folder / "confusion.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    _board(path / "logs" / "evaluation", result, plots.pixels(figure))
+    metrics = path / "metrics.json"
+    tree = files.read_json(metrics) if metrics.is_file() else {}
+    files.write_json(metrics, tree | {"evaluation": result})
+
+
+def _board(folder, result, picture):
+    import tensorflow as tf
+
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            tf.summary.scalar(f"evaluation/{name}", result[name])
+        for row in result["classes"]:
+            tf.summary.scalar(f"evaluation/f1/{row['class']}", row["f1"])
+        tf.summary.image("evaluation/confusion", picture[None])
+    writer.close()
+
+
+def write_csv(path, rows):
+    """Writes a CSV file whole or not at all."""
+    with files.aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+        csv.writer(f, lineterminator="\n").writerows(rows)
+
+
+def _show(result, path):
+    width = max(5, *(len(row["class"]) for row in result["classes"]))
+    print(f"{'class':{width}}  precision  recall     f1  clips")
+    for r in result["classes"]:
+        numbers = f"{r['precision']:9.3f}  {r['recall']:6.3f}  {r['f1']:5.3f}  {r['clips']:5d}"
+        print(f"{r['class']:{width}}  {numbers}")
+    accuracy, balanced = result["accuracy"], result["balanced_accuracy"]
+    print(f"{result['part']}: accuracy {accuracy:.4f}, balanced accuracy {balanced:.4f}", end=", ")
+    print(f"macro F1 {result['macro_f1']:.4f} on {result['clips']} clips; see {path / 'evaluation'}")
+
+
+def main(argv=None):
+    def run(arguments):
+        evaluate(arguments.workdir, arguments.data, overrides=arguments.set)
+
+    cli.command("tfvc.evaluate", _DOC, ("workdir", "data", "set"), run, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""A finished run applied to videos: class names, scores, and where in time the model looked."""
+
+import csv
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tfvc import cli, evaluate, extract, files, names, workdir
+from tfvc.recipe import digest
+
+_DOC = """Names the classes of videos: files, folders (searched through), CSV or JSONL manifests.
+
+Writes one row a video, and for a video longer than the model's T frames one row a window besides.
+Start the same command again after an interruption: files already listed and unchanged are kept."""
+
+_SETTABLE = ("predict.", "backbone.batch_size", "data.max_seconds", "data.max_pixels")
+_EVERY = 32  # files between two writings of the output
+_WINDOWS = 32  # windows a call of the model
+
+
+def predict(run_folder, paths, output="", overrides=()):
+    """Predicts videos and writes the result.
+
+    Args:
+        run_folder: the folder of a run.
+        paths: files, folders, manifests (labels not needed), any mixture.
+        output: a `.csv` or `.json` file; "" = `<run>/predictions.csv`. It lists what `paths` names and
+            nothing else; a file with unchanged size and time that is listed already is not decoded again.
+        overrides: `predict.top_k`, `predict.window_step`, `backbone.batch_size`, `data.max_*`.
+
+    Returns:
+        list of dicts, in the order of `paths`: `path`, `part` ("video": the whole, "window"), `start`
+        and `end` (seconds), `top` (list of {label, score}, best first), `attention` (list of {time,
+        weight}, which sum to at most 1: padding may hold the rest; empty where the model has none, and
+        for the whole of a video in windows). The scores of the whole are the mean of its windows'.
+
+    Raises:
+        FileNotFoundError: a path that is not there.
+        ValueError: nothing could be predicted, or an output that is neither .csv nor .json.
+    """
+    run = workdir.load(run_folder)
+    recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
+    output = Path(output or run.path / "predictions.csv")
+    if output.suffix.lower() not in (".csv", ".json"):
+        raise ValueError(f"--output={output}: expected a name that ends in .csv or .json")
+    wanted = _listed(paths, recipe)
+    table = _Table(output, run, recipe)
+    todo = [path for path in wanted if not table.holds(path)]
+    if len(todo) < len(wanted):
+        print(f"{len(wanted) - len(todo)} of {len(wanted)} files are in {output} already")
+    skipped = _fill(table, todo, wanted, run, recipe) if todo else []
+    table.write(wanted)
+    listing = output.with_name(f"{output.name}.skipped.csv")
+    if skipped:
+        evaluate.write_csv(listing, [["path", "reason"], *skipped])
+    else:
+        listing.unlink(missing_ok=True)
+    rows = table.rows(wanted)
+    note = f", {len(skipped)} skipped (see {listing})" if skipped else ""
+    print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {output}")
+    if not rows:
+        raise ValueError(f"not one of {len(wanted)} files could be predicted; see {listing}")
+    return rows
+
+
+def window_starts(frames, length, step=0):
+    """First frames of the windows over a video; the last window ends with the video.
+
+    Example:
+        >>> window_starts(10, 4, 3), window_starts(11, 4), window_starts(2, 4)
+        ([0, 3, 6], [0, 4, 7], [0])
+    """
+    last = max(0, frames - length)
+    return [*range(0, last, step or length), last]
+
+
+class Predictor:
+    """A run's model over windows of features.
+
+    Args:
+        run: `tfvc.workdir.Run`.
+    """
+
+    def __init__(self, run):
+        import tensorflow as tf
+
+        self.row = run.facts.features[0]
+        model = run.model()
+        module = names.load("models", run.recipe.model)
+        scores = module.attention_scores(model) if hasattr(module, "attention_scores") else None
+        spec = {self.row.name: tf.TensorSpec((None, *self.row.shape), self.row.dtype)}
+
+        def call(inputs):
+            outputs = {"probabilities": model(inputs, training=False)}
+            return outputs | ({} if scores is None else {"attention": scores(inputs, training=False)})
+
+        self._call = tf.function(call, input_signature=[spec], autograph=False)
+
+    def __call__(self, features, starts):
+        """Probabilities (W, C), and attention (W, T) or None, of windows of one video's features (N, ...)."""
+        import numpy as np
+
+        length, parts = self.row.shape[0], []
+        for i in range(0, len(starts), _WINDOWS):
+            batch = np.zeros((len(starts[i : i + _WINDOWS]), *self.row.shape), self.row.dtype)
+            for window, start in zip(batch, starts[i:], strict=False):
+                piece = features[start : start + length]
+                window[: len(piece)] = piece
+            parts.append({k: v.numpy() for k, v in self._call({self.row.name: batch}).items()})
+        joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        return joined["probabilities"], joined.get("attention")
+
+
+def _fill(table, todo, wanted, run, recipe):
+    """Predicts files into the table; returns the skipped ones as [path, reason]."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from tfvc.data import ahead
+
+    encoder, predictor, skipped = extract.run_encoder(run, recipe), Predictor(run), []
+    batch, options = recipe.backbone.batch_size, extract.decode_options(recipe)
+    since, cost, new = time.monotonic(), 0.0, 0
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), unit="file", disable=None)
+    with bar, ahead.DecodeAhead(todo, options, ahead.BATCHES * batch) as decoder:
+        for one in ahead.encode_all(decoder, range(len(todo)), encoder, batch):
+            path = todo[one.index]
+            bar.update()
+            for text in one.warnings:
+                tqdm.write(f"warning: {path}: {text}", file=sys.stderr)
+            if one.reason:
+                skipped.append([str(path), one.reason])
+                continue
+            rows = _rows(str(path), np.stack(one.rows), one.times, predictor, run.facts.classes, recipe)
+            table.add(path, rows)
+            new += 1
+            # What is written grows with the list: never spend more than a twentieth of the time on it.
+            if new >= _EVERY and time.monotonic() - since > 20 * cost:
+                start = time.monotonic()
+                table.write(wanted)
+                since, new = time.monotonic(), 0
+                cost = since - start
+    return skipped
+
+
+def _rows(path, features, times, predictor, classes, recipe):
+    length, second = predictor.row.shape[0], 1.0 / recipe.data.fps
+    starts = window_starts(len(features), length, recipe.predict.window_step)
+    probabilities, attention = predictor(features, starts)
+    whole = {"path": path, "part": "video", "start": 0.0, "end": round(times[-1] + second, 3)}
+    whole["top"] = _top(probabilities.mean(axis=0), classes, recipe.predict.top_k)
+    if len(starts) == 1:
+        return [whole | {"attention": _timed(attention, 0, times)}]
+    rows = [whole | {"attention": []}]
+    for i, start in enumerate(starts):
+        seen = times[start : start + length]
+        row = {"path": path, "part": "window", "start": round(seen[0], 3), "end": round(seen[-1] + second, 3)}
+        row["top"] = _top(probabilities[i], classes, recipe.predict.top_k)
+        rows.append(row | {"attention": _timed(attention, i, seen)})
+    return rows
+
+
+def _top(scores, classes, k):
+    order = sorted(range(len(classes)), key=lambda i: (-scores[i], i))[:k]
+    return [{"label": classes[i], "score": round(float(scores[i]), 6)} for i in order]
+
+
+def _timed(attention, i, times):
+    if attention is None:
+        return []
+    return [
+        {"time": round(t, 3), "weight": round(float(w), 4)} for t, w in zip(times, attention[i], strict=False)
+    ]
+
+
+class _Table:
+    """The output file, and beside it what its rows were made from: `<output>.state.json`."""
+
+    def __init__(self, output, run, recipe):
+        self.output, self.state = output, output.with_name(f"{output.name}.state.json")
+        made = [files.sha256(run.path / "model.keras") if (run.path / "model.keras").is_file() else ""]
+        made += [dataclasses.asdict(recipe.predict), recipe.data.max_seconds, recipe.data.max_pixels]
+        self.settings = digest(made)
+        self.seen, self.of = {}, {}  # path -> [size, time], path -> rows
+        if output.is_file() and self.state.is_file():
+            state = files.read_json(self.state, "remove it")
+            if state.get("settings") == self.settings and state.get("output") == files.sha256(output):
+                self.seen = {path: tuple(stamp) for path, stamp in state["files"].items()}
+                for row in _read(output):
+                    self.of.setdefault(row["path"], []).append(row)
+            else:
+                print(
+                    f"{output}: made by another model or with other settings, or edited; it is written anew"
+                )
+
+    def holds(self, path):
+        return str(path) in self.of and self.seen.get(str(path)) == _stamp(path)
+
+    def add(self, path, rows):
+        self.of[str(path)], self.seen[str(path)] = rows, _stamp(path)
+
+    def rows(self, wanted):
+        return [row for path in wanted if self.holds(path) for row in self.of[str(path)]]
+
+    def write(self, wanted):
+        rows = self.rows(wanted)
+        with files.aside(self.output) as temporary:
+            if self.output.suffix.lower() == ".json":
+                temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            else:
+                _write_csv(temporary, rows)
+        kept = {row["path"]: self.seen[row["path"]] for row in rows}
+        made = {"settings": self.settings, "output": files.sha256(self.output), "files": kept}
+        files.write_json(self.state, made)  # killed before this line: all is predicted again
+
+
+def _write_csv(path, rows):
+    k = max((len(row["top"]) for row in rows), default=0)
+    header = ["path", "part", "start", "end"]
+    header += [f"{name}_{i}" for i in range(1, k + 1) for name in ("label", "score")] + ["attention"]
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            top = [value for one in row["top"] for value in (one["label"], one["score"])]
+            weights = " ".join(f"{a['time']:g}:{a['weight']:g}" for a in row["attention"])
+            writer.writerow([row["path"], row["part"], row["start"], row["end"], *top, weights])
+
+
+def _read(path):
+    """The rows of an output of this file's own making."""
+    if path.suffix.lower() == ".json":
+        return files.read_json(path)
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
+        return [_row_of(row) for row in csv.DictReader(f)]
+
+
+def _row_of(row):
+    k = sum(name.startswith("label_") for name in row)
+    top = [{"label": row[f"label_{i}"], "score": float(row[f"score_{i}"])} for i in range(1, k + 1)]
+    pairs = [pair.split(":") for pair in row["attention"].split()]
+    return {
+        "path": row["path"],
+        "part": row["part"],
+        "start": float(row["start"]),
+        "end": float(row["end"]),
+        "top": top,
+        "attention": [{"time": float(t), "weight": float(w)} for t, w in pairs],
+    }
+
+
+def _listed(paths, recipe):
+    """The media files that the bare arguments name, in order, each once."""
+    from tfvc.data import datasets
+
+    if not paths:
+        raise ValueError("expected PATHs: video files, folders, or .csv/.jsonl manifests")
+    found = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path}: no such file or folder; expected a video, a folder or a manifest"
+            )
+        if path.is_dir() or path.suffix.lower() in (".csv", ".jsonl"):
+            data = dataclasses.replace(recipe.data, kind="manifest" if path.is_file() else "folder")
+            found += [Path(clip.path) for clip in datasets.load(data, str(path), labelled=False).clips]
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _stamp(path):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None  # it will be skipped, and listed
+    return status.st_size, status.st_mtime_ns
+
+
+def main(argv=None):
+    def run(arguments):
+        rows = predict(arguments.workdir, arguments.paths, arguments.output, arguments.set)
+        for row in [row for row in rows if row["part"] == "video"][:20]:
+            print(f"{row['path']}: " + ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3]))
+
+    cli.command("tfvc.predict", _DOC, ("workdir", "set", "output"), run, argv, paths=True)
+
+
+if __name__ == "__main__":
+    main()
