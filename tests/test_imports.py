@@ -1,0 +1,193 @@
+"""Arrows run one way, the light part stays light, and the examples in docstrings run."""
+
+import ast
+import doctest
+import importlib
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+import tfvc
+from tfvc.data import demo
+
+# Room or file -> what it may import besides the standard library and numpy; the longest prefix wins. What
+# stands in no row is a command, and may import all of tfvc.
+_FIT = {"keras", "tensorflow", "tfvc.names", "tfvc.files", "tfvc.callbacks", "tfvc.checkpoints"}
+ARROWS = {
+    "tfvc.names": set(),
+    "tfvc.files": set(),
+    "tfvc.recipe": {"tfvc.names"},
+    "tfvc.cli": {"tfvc", "tfvc.names", "tfvc.recipe", "absl"},
+    "tfvc.workdir": {"tfvc", "tfvc.files", "tfvc.recipe", "keras", "tfvc.layers"},
+    "tfvc.recipes": {"tfvc.recipe"},
+    "tfvc.layers": {"keras", "tfvc.layers"},
+    "tfvc.models": {"keras", "tfvc.layers", "tfvc.recipe"},
+    "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub"}
+    | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
+    "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
+    "tfvc.data": {"tensorflow", "av", "tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
+    "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.data"},
+    "tfvc.callbacks": _FIT,
+    "tfvc.checkpoints": _FIT,
+    "tfvc.strategy": {"keras", "tensorflow", "tfvc.recipe", "tfvc.names"},
+    "tfvc.plots": {"matplotlib", "tfvc.files"},
+}
+_COMMAND = {"tfvc", "keras", "tensorflow", "absl", "sklearn", "tqdm"}
+COMMANDS = ("train", "extract", "evaluate", "predict", "export")
+_HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "av")
+
+
+def imports(path, top_only=False):
+    """Modules that a file imports, anywhere in it or only when it is itself imported."""
+    found = set()
+    todo = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            # `from tfvc import files` imports the module tfvc.files, `from tfvc.files import aside` too.
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in whole if _is_module(name)}
+            found |= modules | ({node.module} if whole - modules else set())
+        if not (top_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
+            todo += list(ast.iter_child_nodes(node))
+    return found
+
+
+def _is_module(name):
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def _module(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def breaches(path):
+    """Imports of a file that the table forbids."""
+    name = _module(path)
+    rooms = [room for room in ARROWS if f"{name}.".startswith(f"{room}.")]
+    allowed = ARROWS[max(rooms, key=len)] if rooms else _COMMAND
+    allowed = allowed | {"numpy"} | sys.stdlib_module_names
+    inside = allowed - {"tfvc"} if rooms else allowed  # in a row, "tfvc" is the package's own file only
+    return sorted(
+        i for i in imports(path) if i not in allowed and not any(i.startswith(f"{a}.") for a in inside)
+    )
+
+
+SOURCES = sorted((ROOT / "tfvc").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_module)
+def test_imports_follow_the_arrows(path):
+    assert not breaches(path)
+    assert not any(i.split(".")[0] in ("starter", "experiments", "tests") for i in imports(path))
+    assert not any(i.startswith(("keras.src", "pickle")) for i in imports(path))
+
+
+def test_a_wrong_arrow_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    for name in ("names", "files", "layers/bad", "recipes/bad", "cli"):
+        path = tmp_path / "tfvc" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("def f():\n    import tensorflow as tf\n    from tfvc import training\n")
+        (tmp_path / "tfvc/training.py").touch()
+        assert breaches(path) == ["tensorflow", "tfvc.training"], name
+    (tmp_path / "tfvc/train.py").write_text("import starter.train\nfrom tfvc import training\n")
+    assert breaches(tmp_path / "tfvc/train.py") == ["starter.train"]
+
+
+# --- the light part -----------------------------------------------------------------------------------------
+
+LIGHT = [
+    "names",
+    "recipe",
+    "cli",
+    "files",
+    "workdir",
+    "data/video",
+    "data/audio",
+    "data/datasets",
+    "data/demo",
+]
+LIGHT += ["data/shards", *COMMANDS]
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_light_module_imports_nothing_heavy_when_it_is_imported(name):
+    heavy = {i.split(".")[0] for i in imports(ROOT / f"tfvc/{name}.py", top_only=True)} & set(_HEAVY)
+    assert heavy <= ({"av"} if name.startswith("data/") else set())
+
+
+_BLOCK = """
+import importlib.abc, sys
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in ("tensorflow", "keras"):
+            raise SystemExit(f"imported {name}")
+sys.meta_path.insert(0, Block())
+"""
+
+
+def quick(arguments, blocked, folder):
+    """Output and best wall time of three runs of `python arguments`, TensorFlow and Keras blocked or not."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    if blocked:
+        (folder / "sitecustomize.py").write_text(_BLOCK)
+        env["PYTHONPATH"] = f"{folder}{os.pathsep}{ROOT}"
+    best = float("inf")
+    for _ in range(1 if blocked else 3):
+        start = time.perf_counter()
+        result = subprocess.run(
+            [sys.executable, *arguments], env=env, cwd=folder, capture_output=True, text=True
+        )
+        best = min(best, time.perf_counter() - start)
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout, best
+
+
+QUICK = [
+    (["-c", "import tfvc; print(tfvc.__version__)"], tfvc.__version__),
+    (["-m", "tfvc.train", "--dry_run"], "<from the data>"),
+    *[(["-m", f"tfvc.{command}", "--help"], f"usage: python -m tfvc.{command}") for command in COMMANDS],
+    *[(["-m", f"tfvc.{command}", "--version"], f"tfvc {tfvc.__version__}") for command in COMMANDS],
+]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected", QUICK, ids=lambda v: " ".join(v[1:]) if isinstance(v, list) else ""
+)
+def test_answers_without_tensorflow_in_under_half_a_second(arguments, expected, tmp_path):
+    assert expected in quick(arguments, True, tmp_path)[0]
+    assert quick(arguments, False, tmp_path)[1] < 0.5
+
+
+def test_the_block_on_tensorflow_works(tmp_path):
+    with pytest.raises(AssertionError, match="imported keras"):
+        quick(["-c", "import keras"], True, tmp_path)
+
+
+# --- examples -----------------------------------------------------------------------------------------------
+
+
+def _with_examples():
+    return [_module(p) for p in SOURCES if ">>> " in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("module", _with_examples())
+def test_the_examples_in_docstrings_run(module, tmp_path, monkeypatch):
+    clip = next(demo.ensure("motion", clips=24).glob("*/*.mp4"))
+    (tmp_path / "clip.mp4").symlink_to(clip)  # what the examples read
+    monkeypatch.chdir(tmp_path)
+    failed, tried = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+    assert tried and not failed
+
+
+def test_examples_were_found():
+    assert {"tfvc.names", "tfvc.recipe", "tfvc.files", "tfvc.layers.attention"} <= set(_with_examples())
