@@ -1,0 +1,1 @@
+"""The papers' tables as data, and benchmarks. May import tfvc and starter; neither imports this."""

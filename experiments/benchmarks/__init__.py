@@ -1,0 +1,101 @@
+"""Benchmarks: a file here is a benchmark, `python -m experiments.benchmarks NAME` runs it.
+
+A benchmark file has a docstring, `OPTIONS` (flag -> default) and `run(options)`, which returns a list of
+`Result`. What all share is here: alternating rounds, medians, the table against the bars.
+"""
+
+import platform
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tfvc import files
+
+
+@dataclass
+class Result:
+    """One line of the table: a ratio and the bar that it must reach."""
+
+    name: str
+    value: float
+    bar: float | None = None  # None: nothing is promised
+    note: str = ""
+    details: dict = field(default_factory=dict)  # medians and single rounds
+
+    @property
+    def verdict(self):
+        return "" if self.bar is None else ("met" if self.value >= self.bar else "missed")
+
+
+def alternate(cases, rounds):
+    """Seconds of each case, the cases taking turns so that a busy machine meets all of them alike.
+
+    Args:
+        cases: dict, name -> function without arguments. Warm them up first.
+        rounds: how often.
+
+    Returns:
+        dict, name -> list of seconds.
+
+    Example:
+        >>> {name: len(times) for name, times in alternate({"a": int, "b": float}, 3).items()}
+        {'a': 3, 'b': 3}
+    """
+    seconds = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            start = time.perf_counter()
+            case()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def medians(seconds):
+    """Median of each case."""
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def table(results):
+    """Results as a Markdown table."""
+    lines = ["| what | value | bar | verdict | note |", "|---|---|---|---|---|"]
+    for r in results:
+        bar = "" if r.bar is None else f"{r.bar:g}"
+        lines.append(f"| {r.name} | {r.value:.3f} | {bar} | {r.verdict} | {r.note} |")
+    return "\n".join(lines)
+
+
+def machine():
+    """What the numbers were taken on."""
+    import os
+
+    import keras
+    import tensorflow as tf
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return {
+        "processor": model or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def has_bfloat16():
+    """Whether the processor multiplies bfloat16 itself."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    return any(flag in text.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def write(out, title, options, results):
+    """Writes `<out>.md` and `<out>.json`."""
+    tree = {"benchmark": title, "machine": machine(), "options": options}
+    tree["results"] = [{**asdict(r), "verdict": r.verdict} for r in results]
+    files.write_json(f"{out}.json", tree)
+    on = ", ".join(f"{key} {value}" for key, value in tree["machine"].items())
+    with files.aside(f"{out}.md") as temporary:
+        temporary.write_text(f"# {title}\n\n{on}; {options}\n\n{table(results)}\n", encoding="utf-8")

@@ -1,0 +1,42 @@
+"""The frame of the benchmarks; the benchmarks themselves are run by hand."""
+
+import json
+
+import pytest
+
+from experiments import benchmarks
+from experiments.benchmarks import __main__ as command
+from experiments.benchmarks import extraction
+
+
+def test_cases_take_turns_and_medians_are_taken():
+    turns = []
+    cases = {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}
+    seconds = benchmarks.alternate(cases, 3)
+    assert turns == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [3, 3]
+    assert benchmarks.medians({"a": [9.0, 1.0, 2.0]}) == {"a": 2.0}
+
+
+def test_a_missed_bar_is_told_and_ends_with_status_1(tmp_path, monkeypatch, capsys):
+    found = [benchmarks.Result("x", 1.0, 0.9), benchmarks.Result("y", 1.0, 1.5), benchmarks.Result("z", 1.0)]
+    monkeypatch.setattr(extraction, "run", lambda options: found)
+    out = tmp_path / "table"
+    assert command.main(["extraction", "--rounds=2", f"--out={out}"]) == 1
+    tree = json.loads((tmp_path / "table.json").read_text())
+    assert [r["verdict"] for r in tree["results"]] == ["met", "missed", ""]
+    assert (
+        tree["options"]["rounds"] == 2
+        and "| y | 1.000 | 1.5 | missed |" in (tmp_path / "table.md").read_text()
+    )
+    monkeypatch.setattr(extraction, "run", lambda options: found[:1])
+    assert command.main(["extraction", f"--out={out}"]) == 0
+    assert command.main(["extractoin"]) == 2 and "did you mean 'extraction'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_extraction_benchmark_measures_every_case(tmp_path):
+    options = extraction.OPTIONS | {"backbones": "mobilenet_v2", "rounds": 1, "clips": 3, "size": "32,32"}
+    results = extraction.run(options)
+    assert len(results) == 4 and all(r.value > 0 for r in results)
+    assert set(results[0].details["seconds"]) == {"ours", "bare", "original", "bfloat16"}
+    assert results[3].value <= 1.0
