@@ -1,0 +1,35 @@
+# The README's two commands: `make demo` and `make test`. They need Python 3.11 or 3.12, make and the package index.
+
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev,io
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; exit; }; done)
+READY = $(VENV)/.ready
+SEED ?= 0
+DEMO_RUN ?= runs/demo-seed$(SEED)
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	$(VENV)/bin/python -m tfvc.train --model=attention_boosted --backbone=vgg19 --seed=$(SEED) --workdir=$(DEMO_RUN)
+	$(VENV)/bin/python -m tfvc.export --workdir=$(DEMO_RUN)
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# Made under its own mark: an interrupted install is started again, not taken for whole.
+$(READY): setup.py $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; name one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

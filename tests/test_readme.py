@@ -1,0 +1,58 @@
+"""README is true: its commands parse, its Python names exist, its make targets are there."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"python -m (tfvc\.\w+[^`#\n]*)", README)))
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_main_job_is_in_it():
+    assert "tfvc.train --model=attention_boosted --backbone=vgg19" in COMMANDS
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_each_command_is_one_of_ours(line):
+    module, *words = shlex.split(line)
+    if module == "tfvc.train":
+        assert "fidelity" in run(module, *words, "--dry_run").splitlines()[0]
+    text = run(module, "--help")
+    for flag in (w.split("=")[0] for w in words if w.startswith("--")):
+        assert f"{flag}:" in text, f"{module} has no {flag}"
+
+
+@pytest.mark.parametrize("target", re.findall(r"^    make (\w+)", README, re.M))
+def test_each_make_target_exists(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_the_python_example_calls_what_there_is():
+    tree = ast.parse(re.search(r"```python\n(.+?)```", README, re.S).group(1))
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    for call in calls:
+        function = getattr(importlib.import_module(f"tfvc.{call.func.value.id}"), call.func.attr)
+        inspect.signature(function).bind(*call.args, **{k.arg: k.value for k in call.keywords})
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("field", sorted(set(re.findall(r"--set=([\w.]+)=", README)) - {"section.field"}))
+def test_each_recipe_field_exists(field):
+    from tfvc import recipe
+
+    assert field in recipe.flatten(recipe.get("attention_boosted"))
