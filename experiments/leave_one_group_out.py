@@ -6,7 +6,9 @@ Each fold is a run of its own under `--workdir`, so a study that was killed goes
 """
 
 import collections
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 from tfvc import cli, evaluate, files, recipe, train
@@ -31,10 +33,18 @@ def study(overrides, *, data, workdir, model="attention_boosted", fidelity="corr
         ValueError: a class with one group only (named), or anything `train` refuses.
     """
     given = [*overrides, "data.split=group"]
-    dataset = datasets.load(recipe.get(model, fidelity, given, backbone).data, data)
+    base = recipe.get(model, fidelity, given, backbone)
+    dataset = datasets.load(base.data, data)
+    groups = sorted({clip.group for clip in dataset.clips})
+    odd = [group for group in groups if not re.fullmatch(r"[\w-][\w. -]*", group)]
+    if odd:  # a fold's folder is named by its group
+        raise ValueError(
+            f"{data}: group {odd[0]!r}; expected every clip in a group named by letters and digits"
+        )
     right, clips, folds = collections.Counter(), collections.Counter(), {}
-    for group in sorted({clip.group for clip in dataset.clips}):
-        fold = recipe.get(model, fidelity, [*given, f"data.test_groups={group}"], backbone)
+    for group in groups:
+        cut = dataclasses.replace(base.data, test_groups=(group,))
+        fold = dataclasses.replace(base, data=cut)
         folder = Path(workdir) / group
         train.train(fold, data=data, workdir=folder, seed=seed)
         measured = evaluate.evaluate(folder)

@@ -1,5 +1,7 @@
 """How every command starts, fails and stops."""
 
+import types
+
 import pytest
 
 import tfvc
@@ -81,3 +83,18 @@ def test_help_and_version(capsys):
     assert "usage: python -m tfvc.x" in out and "--seed" in out and "attention_boosted" in out
     assert command(["--version"]) == 0
     assert capsys.readouterr().out == f"tfvc {tfvc.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["data.clips=24", "data.demo_form=motion", "data.lists=x", "data.list_number=2"]
+)
+def test_a_field_that_the_data_has_no_use_for_is_refused(text, tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.touch()
+    arguments = types.SimpleNamespace(
+        model="attention_boosted", fidelity="original", set=[text], data=str(manifest), backbone=""
+    )
+    with pytest.raises(ValueError, match=f"--set={text.split('=')[0]}: only for"):
+        cli.recipe_of(arguments)
+    arguments.data = "" if "clips" in text or "form" in text else str(tmp_path)
+    assert cli.recipe_of(arguments)

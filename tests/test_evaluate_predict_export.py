@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tfvc import evaluate, export, extract, files, plots, predict, recipe, train, workdir
-from tfvc.data import demo, video
+from tfvc.backbones import visual
+from tfvc.data import datasets, demo, video
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = [
@@ -79,6 +80,11 @@ def test_the_confusion_picture_is_not_blank():
     assert picture.dtype == np.uint8 and picture.shape[2] == 4 and len(np.unique(picture)) > 20
 
 
+def test_class_names_are_no_formulas():
+    figure = plots.confusion([[3, 1], [0, 4]], ["$a_{$", r"$\frac$"], "title")
+    assert plots.pixels(figure).ndim == 3
+
+
 def test_evaluate_writes_tables_pictures_and_the_board(run, capsys):
     import tensorflow as tf
 
@@ -119,6 +125,61 @@ def test_evaluate_reads_another_data_set_by_class_name(run, tmp_path, capsys):
     (tmp_path / "other" / "red").rename(tmp_path / "other" / "mauve")
     with pytest.raises(ValueError, match=r"mauve.*this run knows 3"):
         evaluate.evaluate(run, str(tmp_path / "other"))
+
+
+def test_evaluate_refuses_records_that_were_made_otherwise(run, clips, tmp_path):
+    found = workdir.load(run)
+    other = recipe.override(found.recipe, ["data.fps=2", "data.channel_order=rgb"])
+    dataset = datasets.load(other.data, str(clips))
+    seeded = visual.load(found.recipe.backbone, seed=1, channel_order="bgr")
+    for name, r, encoder, message in (
+        ("fps", other, None, r"data.fps: 2.0 -> 1.0; data.channel_order: rgb -> bgr"),
+        ("seed", found.recipe, seeded, r"backbone.weights: random \(seed 1\) -> random \(seed 0\)"),
+    ):
+        folder = extract.extract(dataset, r, out=tmp_path / name, encoder=encoder)
+        with pytest.raises(ValueError, match=message):
+            evaluate.evaluate(run, str(folder))
+
+
+def test_evaluate_refuses_clips_with_several_labels(run, clips, tmp_path):
+    (tmp_path / "two.csv").write_text(f"id,path,labels\nx,{clips}/red/red_0.mp4,red;blue\n")
+    with pytest.raises(ValueError, match="two.csv: clips with several labels"):
+        evaluate.evaluate(run, str(tmp_path / "two.csv"))
+
+
+def test_evaluate_measures_a_folder_of_one_class(run, clips, tmp_path):
+    shutil.copytree(clips / "red", tmp_path / "one" / "red")
+    result = evaluate.evaluate(run, str(tmp_path / "one"), overrides=["data.kind=folder"])
+    assert result["clips"] == 9 and result["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "setting", ["data.fps=5", "data.frames=2", "data.channel_order=rgb", "data.cache_mb=1"]
+)
+def test_evaluate_changes_nothing_under_a_trained_model(run, clips, setting):
+    with pytest.raises(ValueError, match="fixed since the run was trained"):
+        evaluate.evaluate(run, str(clips), overrides=[setting])
+
+
+def test_evaluate_refuses_how_to_read_what_is_not_read(run):
+    for setting in ("data.max_seconds=5", "data.kind=folder", "backbone.batch_size=2"):
+        with pytest.raises(ValueError, match=f"{setting}: without --data no video is read"):
+            evaluate.evaluate(run, overrides=[setting])
+        with pytest.raises(ValueError, match="records|no clips"):
+            evaluate.evaluate(run, workdir.load(run).facts.records, overrides=[setting])
+
+
+@pytest.mark.parametrize("call", [evaluate.evaluate, export.export, lambda f: predict.predict(f, [f])])
+def test_no_run_and_an_unfinished_run_are_told_in_one_line(call, copy, tmp_path):
+    (copy / "model.keras").unlink()
+    (copy / "x.mp4").touch()
+    for folder, message in (
+        (copy, "has not finished; start the same train"),
+        (tmp_path, "expected the --work"),
+    ):
+        with pytest.raises(FileNotFoundError, match=message) as error:
+            call(folder)
+        assert "\n" not in str(error.value)
 
 
 def test_evaluate_refuses_what_was_fixed_and_what_is_no_run(run, tmp_path):
@@ -230,6 +291,33 @@ def test_predict_lists_bad_files_and_refuses_absent_ones(run, clips, tmp_path):
         predict.predict(run, [good], tmp_path / "out.txt")
 
 
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_predict_names_files_whose_names_are_no_text(run, clips, tmp_path, ending):
+    folder = tmp_path / os.fsdecode(b"in\xff")
+    folder.mkdir()
+    good, bad = (folder / os.fsdecode(name) for name in (b"good\xff.mp4", b"bad\xff.mp4"))
+    shutil.copy(clips / "red" / "red_0.mp4", good)
+    bad.write_bytes(b"")
+    output = folder / f"out.{ending}"
+    command = [sys.executable, "-m", "tfvc.predict", f"--workdir={run}", f"--output={output}", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=os.environ | {"PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert rb"good\xff.mp4: red" in done.stdout
+    assert {row["path"] for row in predict._read(output)} == {str(good)}
+    assert b"bad\xff.mp4,the file is empty" in (folder / f"out.{ending}.skipped.csv").read_bytes()
+    state = files.read_json(folder / f"out.{ending}.state.json")
+    assert list(state["files"]) == [str(good)]
+
+
+def test_predict_clears_what_a_killed_one_left_and_nothing_else(run, clips, tmp_path):
+    for name in (".out.csv.99.part", ".mine.csv.99.part"):
+        (tmp_path / name).touch()
+    predict.predict(run, [clips / "red" / "red_0.mp4"], tmp_path / "out.csv")
+    assert not (tmp_path / ".out.csv.99.part").exists() and (tmp_path / ".mine.csv.99.part").exists()
+    with files.locked(tmp_path / "out.csv", "writing"), pytest.raises(ValueError, match="another process"):
+        predict.predict(run, [clips / "red" / "red_0.mp4"], tmp_path / "out.csv")
+
+
 def test_predict_reads_an_unlabelled_manifest(run, clips, tmp_path):
     (tmp_path / "list.csv").write_text(f"id,path\nx,{clips / 'green' / 'green_0.mp4'}\n")
     rows = predict.predict(run, [tmp_path / "list.csv"], tmp_path / "out.csv")
@@ -275,7 +363,22 @@ def test_export_refuses_a_difference_and_leaves_nothing(copy, monkeypatch):
     shutil.rmtree(copy / "export", ignore_errors=True)
     with pytest.raises(ValueError, match=r"signature .* differs by .* expected at most 1e-05"):
         export.export(copy)
-    assert not (copy / "export").exists() and not list(copy.glob(".export*"))
+    assert not (copy / "export").exists() and not list(copy.glob(".export.*.part"))
+
+
+def test_an_export_that_stepped_aside_when_killed_comes_back(exported, copy, monkeypatch):
+    shutil.rmtree(copy / "export", ignore_errors=True)
+    shutil.copytree(exported, copy / ".export.99.old")  # killed between the two renames
+    (copy / ".export.99.part").mkdir()
+    (copy / ".best.keras.99.part").touch()  # of a training that goes on
+    monkeypatch.setattr(export, "_compare", lambda *_: {"frames": 1.0})
+    with files.locked(copy / "export", "writing"), pytest.raises(ValueError, match="another process"):
+        export.export(copy)
+    assert not (copy / "export").exists()  # a live one's leftovers are left alone
+    with pytest.raises(ValueError, match="differs by"):
+        export.export(copy)
+    assert (copy / "export" / "saved_model.pb").is_file() and not list(copy.glob(".export.*.*"))
+    assert (copy / ".best.keras.99.part").exists()
 
 
 @pytest.mark.slow

@@ -1,18 +1,18 @@
 """Extraction: batches across clips, skipped clips, one writer, and kill -9 at any moment."""
 
 import collections
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from tfvc import extract, recipe
+from tfvc import extract, files, recipe, workdir
 from tfvc.data import ahead, datasets, demo, schema, shards, video
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -170,11 +170,124 @@ def test_too_small_a_disk_is_told_before_it_starts(clips, tmp_path, monkeypatch)
     assert not spy.calls
 
 
-def test_two_writers_of_one_folder_are_kept_apart(clips, tmp_path):
-    with open(tmp_path / ".out.lock", "w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another process is extracting"):
-            extract.extract(load(clips, small()), small(), out=tmp_path / "out", encoder=Spy())
+def test_the_disk_remedy_names_the_folder_that_is_full(clips, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 100))
+    r = small("data.fps=0.9")
+    with pytest.raises(ValueError, match="or TFVC_CACHE=<a folder on another disk>$"):
+        extract.extract(load(clips, r), r, encoder=Spy())
+
+
+def test_a_second_writer_waits_and_then_uses_what_the_first_wrote(clips, tmp_path, capsys):
+    spies, done = (Spy(), Spy()), []
+
+    def write(spy):
+        done.append(extract.extract(load(clips, small()), small(), out=tmp_path / "out", encoder=spy))
+
+    threads = [threading.Thread(target=write, args=(spy,)) for spy in spies]
+    with files.locked(tmp_path / "out", "extracting into"):  # by file, not by process: threads will do
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        assert not done and not any(spy.calls for spy in spies)
+    for thread in threads:
+        thread.join(60)
+    assert len(done) == 2 and sorted(bool(spy.calls) for spy in spies) == [False, True]
+    out = capsys.readouterr().out
+    assert "another process is extracting into it; waiting" in out and "all there already" in out
+
+
+def test_whole_records_are_used_while_another_holds_the_lock(clips, tmp_path):
+    r, spy = small(), Spy()
+    first = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=spy)
+    with files.locked(first, "extracting into"):
+        worker = threading.Thread(
+            target=extract.extract,
+            args=(load(clips, r), r),
+            kwargs={"out": first, "encoder": Spy()},
+            daemon=True,
+        )
+        worker.start()
+        worker.join(20)
+        assert not worker.is_alive()
+
+
+def test_a_clip_too_large_for_a_record_is_skipped_and_the_rest_goes_on(clips, tmp_path, monkeypatch):
+    decoded = []
+    real = video.iter_frames
+    monkeypatch.setattr(
+        video, "iter_frames", lambda path, **k: decoded.append(k["max_frames"]) or real(path, **k)
+    )
+    # As if a record ended after three frames of three floats and their framing: 4 s is too long.
+    monkeypatch.setattr(extract, "_LARGEST", 3 * (3 * 4 + extract._FRAME_BYTES))
+    r = small()
+    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy())
+    manifest = shards.read_manifest(folder)
+    assert {record["frames"] for record in manifest.records} == {2, 3} and len(manifest.records) == 8
+    assert [reason.split(";")[0] for _, reason in manifest.skipped] == [
+        "over 3 frames, more than a record of 2 GiB holds"
+    ] * 2
+    assert set(decoded) == {4}  # never more of a file in memory
+    assert extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy()) == folder
+
+
+def test_another_version_of_the_extraction_uses_nothing_old(clips, monkeypatch):
+    r, spy = small(), Spy()
+    old = extract.extract(load(clips, r), r, encoder=spy)
+    monkeypatch.setattr(extract, "EXTRACTION", extract.EXTRACTION + 1)
+    new = extract.extract(load(clips, r), r, encoder=spy)
+    assert new != old
+    with pytest.raises(ValueError, match="extraction: 1 -> 2"):
+        extract.check_records(old, shards.read_manifest(old), r)
+
+
+def test_records_are_checked_against_a_recipe_and_the_weights_of_a_run(clips, tmp_path):
+    r = small("data.fps=2")
+    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy())
+    manifest = shards.read_manifest(folder)
+    extract.check_records(folder, manifest, r)
+    extract.check_records(folder, manifest, r, "random (seed 0)")
+    with pytest.raises(ValueError, match=r"data.fps: 2.0 -> 1.0\); give the ones on the left"):
+        extract.check_records(folder, manifest, small())
+    with pytest.raises(
+        ValueError, match=r"backbone.weights: random \(seed 0\) -> imagenet \(x\)\); give the vi"
+    ):
+        extract.check_records(folder, manifest, r, "imagenet (x)")
+
+
+def test_a_model_file_is_known_by_its_name_wherever_it_lies(clips, tmp_path, monkeypatch):
+    (tmp_path / "net.keras").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    for given, name in (
+        ("net.keras", "net.keras"),
+        (tmp_path / "net.keras", "net.keras"),
+        ("hub:net.keras", "hub:net.keras"),
+        (f"hub:{tmp_path}/net.keras", "hub:net.keras"),
+        ("hub:https://tfhub.dev/x/1", "hub:https://tfhub.dev/x/1"),
+        ("vgg16", "vgg16"),
+    ):
+        r = small(f"backbone.name={given}")
+        assert extract.settings(r, Spy(), load(clips, r))["backbone.name"] == name
+
+
+def test_runs_of_all_seeds_with_random_weights_share_one_network(tmp_path):
+    made = extract.load_encoder(small())
+    assert made.weights == "random (seed 0)"
+    asked = small("backbone.weights=imagenet")  # the demo set's run goes on with random ones
+    facts = workdir.Facts("demo", "", "", ["a", "b"], [], weights=made.weights)
+    again = extract.run_encoder(workdir.Run(tmp_path, asked, facts, seed=7))
+    assert (again.weights, again.digest) == (made.weights, made.digest)
+
+
+def test_file_names_that_are_no_text_are_extracted_or_listed(tmp_path):
+    make_clips(tmp_path / "set", count=1)
+    odd = os.fsdecode(b"odd\xff.mp4")
+    shutil.copy(tmp_path / "set" / "hop" / "hop_g00_c01.mp4", tmp_path / "set" / "hop" / odd)
+    (tmp_path / "set" / "run" / odd).write_bytes(b"")
+    folder = extract.extract(load(tmp_path / "set", small()), small(), out=tmp_path / "out", encoder=Spy())
+    manifest = shards.read_manifest(folder)
+    assert "hop/odd\\xff" in manifest.ids and len(manifest.skipped) == 1
+    assert files.shown(manifest.skipped[0][0]).endswith("run/odd\\xff.mp4")
 
 
 def test_data_frames_caps_what_is_stored(clips, tmp_path):

@@ -1,8 +1,13 @@
 """A file or folder appears under its name only when it is whole."""
 
 import math
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
+from conftest import ROOT
 
 from tfvc import files
 
@@ -88,3 +93,32 @@ def test_a_folder_that_stepped_aside_gets_its_name_back(tmp_path):
     (tmp_path / "other").mkdir()
     files.sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export", "other"]
+
+
+def test_a_sweep_for_one_name_leaves_the_others_alone(tmp_path):
+    for name in (".a[1].csv.77.part", ".b.csv.77.part", ".a[1].csv.78.part.keras"):
+        (tmp_path / name).touch()
+    files.sweep(tmp_path, "a[1].csv")
+    assert [p.name for p in tmp_path.iterdir()] == [".b.csv.77.part"]
+
+
+def test_a_lock_holds_in_other_processes_and_goes_with_its_holder(tmp_path):
+    code = "import sys, time; from tfvc import files\n"
+    code += "with files.locked(sys.argv[1], 'busy in'):\n print(1, flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    assert holder.stdout.readline()
+    with (
+        pytest.raises(ValueError, match=r"run: another process is writing it"),
+        files.locked(tmp_path / "run", "writing"),
+    ):
+        pass
+    threading.Timer(0.3, holder.kill).start()
+    with files.locked(tmp_path / "run", "writing", wait=True):
+        assert holder.wait(5) == -signal.SIGKILL
+    holder.stdout.close()
+
+
+def test_a_csv_keeps_quotes_newlines_and_bytes_that_are_no_text(tmp_path):
+    files.write_csv(tmp_path / "t.csv", [["a;b", 'say "x"\ny'], ["\udcff.mp4", 1]], delimiter=";")
+    assert (tmp_path / "t.csv").read_bytes() == b'"a;b";"say ""x""\ny"\n\xff.mp4;1\n'

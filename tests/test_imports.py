@@ -30,10 +30,10 @@ ARROWS = {
     | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
     "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
     "tfvc.data": {"tensorflow", "av", "tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
-    "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.data"},
+    "tfvc.training": _FIT | {"tfvc.recipe"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
-    "tfvc.strategy": {"keras", "tensorflow", "tfvc.recipe", "tfvc.names"},
+    "tfvc.strategy": {"tensorflow", "tfvc.names"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
 }
 _COMMAND = {"tfvc", "keras", "tensorflow", "absl", "sklearn", "tqdm"}
@@ -81,13 +81,16 @@ def breaches(path):
     )
 
 
-SOURCES = sorted((ROOT / "tfvc").rglob("*.py"))
+SOURCES = sorted(p for room in ("tfvc", "starter", "experiments") for p in (ROOT / room).rglob("*.py"))
+# Who may not be asked for what: arrows run from experiments to starter to tfvc.
+_BELOW = {"tfvc": {"starter", "experiments"}, "starter": {"experiments"}, "experiments": set()}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_module)
 def test_imports_follow_the_arrows(path):
-    assert not breaches(path)
-    assert not any(i.split(".")[0] in ("starter", "experiments", "tests") for i in imports(path))
+    room = _module(path).split(".")[0]
+    assert room != "tfvc" or not breaches(path)
+    assert not {i.split(".")[0] for i in imports(path)} & (_BELOW[room] | {"tests"})
     assert not any(i.startswith(("keras.src", "pickle")) for i in imports(path))
 
 

@@ -223,8 +223,21 @@ def test_damaged_shards_are_value_errors_that_name_the_file(source):
     shard.write_bytes(good[:40] + bytes([good[40] ^ 1]) + good[41:])
     with pytest.raises(ValueError, match="shard-00002.tfrecord: damaged"):
         pipeline.batches(source, 5, **IN_MEMORY)
-    with pytest.raises(tf.errors.DataLossError):  # found on the way: shards.verify names the file
-        list(pipeline.batches(source, 5, **FROM_DISK))
+    streamed = pipeline.batches(source, 5, **FROM_DISK)  # damage shows on the way only
+    with pytest.raises(ValueError, match="shard-00002.tfrecord: damaged"), pipeline.readable(source.folder):
+        list(streamed)
+    with pytest.raises(ValueError, match="shard-00002.tfrecord: damaged"):
+        pipeline.feature_statistics(source)
+    shard.unlink()
+    with pytest.raises(ValueError, match="shard-00002.tfrecord: missing"), pipeline.readable(source.folder):
+        list(streamed)
+
+
+def test_what_cannot_be_read_though_its_checksum_is_right_names_the_folder(source):
+    error = tf.errors.DataLossError(None, None, "bad disk\nand a long graph")
+    with pytest.raises(ValueError) as raised, pipeline.readable(source.folder):
+        raise error
+    assert str(raised.value) == f"{source.folder}: cannot be read (bad disk)"
 
 
 def test_a_folder_that_is_not_finished_says_how_to_go_on(source):

@@ -56,3 +56,10 @@ def test_each_recipe_field_exists(field):
     from tfvc import recipe
 
     assert field in recipe.flatten(recipe.get("attention_boosted"))
+
+
+@pytest.mark.parametrize("quote", re.findall(r"^\| `([^`]*\.\.\.[^`]*)` \|", README, re.M))
+def test_each_quoted_message_is_one_of_ours(quote):
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tfvc").rglob("*.py"))
+    words = [w.strip("() .") for w in quote.split("...")]
+    assert all(w in source for w in words), words

@@ -143,3 +143,13 @@ def test_differences_name_both_values_and_the_digest_follows_them():
     assert recipe.differences(old, old) == []
     assert recipe.differences({"a": 1}, {"b": 2}) == ["a: 1 -> (absent)", "b: (absent) -> 2"]
     assert recipe.digest(old) == recipe.digest(dict(reversed(old.items()))) != recipe.digest(new)
+
+
+def test_spaces_around_a_field_change_nothing():
+    spaced = get("attention_boosted", overrides=["train.batch_size = 8"], backbone="resnet50")
+    assert spaced.train.batch_size == 8
+
+
+def test_group_names_stay_text_however_often_they_are_set():
+    twice = get("attention_boosted", overrides=["data.test_groups=01,2", "data.test_groups=02"])
+    assert twice.data.test_groups == ("02",)

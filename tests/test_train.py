@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfvc import files, workdir
 from tfvc import recipe as recipes
 from tfvc import train as train_module
-from tfvc import workdir
 from tfvc.data import datasets, schema, shards
 from tfvc.recipe import Feature
 from tfvc.train import default_workdir, train
@@ -79,6 +79,12 @@ def command(*arguments, **options):
     line = [sys.executable, "-m", "tfvc.train", *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(line, cwd=ROOT, env=environment, **streams, **options)
+
+
+def copied(finished, folder):
+    """A finished run to spoil."""
+    shutil.copytree(finished[0], folder)
+    return str(folder)
 
 
 def flags(records, folder, *overrides):
@@ -156,7 +162,8 @@ def test_it_says_what_is_in_force_and_how_to_go_on(records, tmp_path, capsys):
         assert f"python -m tfvc.{module} --workdir={tmp_path / 'run'}" in out
     assert f"tensorboard --logdir={tmp_path / 'run' / 'logs'}" in out
     notes = workdir.load(tmp_path / "run").facts.notes
-    assert any("test part serves" in n for n in notes) and all(n in out for n in notes)
+    assert "validation: the test part serves in each epoch" in notes and all(n in out for n in notes)
+    assert any(n.startswith("data set made-up: 2 classes; frames (4, 6) float32") for n in notes)
 
 
 def test_corrected_validates_on_training_clips_and_reports_the_best_epoch(records, tmp_path):
@@ -172,11 +179,13 @@ def test_corrected_validates_on_training_clips_and_reports_the_best_epoch(record
 
 
 def test_a_batch_larger_than_the_training_part_shrinks_and_says_so(records, tmp_path, capsys):
-    metrics = train(recipe("train.batch_size=500", "train.epochs=1"), data=records, workdir=str(tmp_path))
+    own = ("train.batch_size=500", "train.epochs=1", "train.report=best")
+    metrics = train(recipe(*own), data=records, workdir=str(tmp_path))
     assert metrics["batch_size"] == metrics["clips"]["train"] == 28 and metrics["steps"] == 1
     out = capsys.readouterr().out
     assert "batch of 500 shrunk to the 28 training clips" in out
     assert "validation: 12 clips are less than a batch, so none is dropped" in out
+    assert "the test part serves in each epoch and chooses the epoch that is reported" in out
 
 
 # ---- again, and other runs ----
@@ -193,6 +202,74 @@ def test_a_finished_run_prints_its_results_again_without_tensorflow(finished, re
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "this run is complete (12 epochs" in done.stdout and "test accuracy" in done.stdout
+
+
+def test_predict_settings_of_a_finished_run_are_stored_and_nothing_else(finished, records, tmp_path, capsys):
+    folder = copied(finished, tmp_path / "run")
+    for epochs in (12, 4):
+        again = recipe(f"train.epochs={epochs}", f"predict.top_k={epochs}")
+        assert train(again, data=records, workdir=folder) == finished[1]
+        assert f"stored for predictions: Predict(top_k={epochs}" in capsys.readouterr().out
+        kept = workdir.load(folder)
+        assert kept.recipe == recipe("train.epochs=12", f"predict.top_k={epochs}")
+    assert kept.facts == workdir.load(finished[0]).facts and kept.split() == workdir.load(finished[0]).split()
+
+
+def test_a_run_can_be_used_from_another_folder(records, tmp_path, monkeypatch, capsys):
+    from tfvc.evaluate import evaluate
+
+    monkeypatch.chdir(Path(records).parent)
+    metrics = train(recipe("train.epochs=1"), data=Path(records).name, workdir=str(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    facts = workdir.load("run").facts
+    assert facts.source == facts.records == records
+    assert evaluate("run")["accuracy"] == pytest.approx(metrics["test"]["accuracy"])
+    again = train(recipe("train.epochs=1"), data=records, workdir="run")  # the same run: it is complete
+    assert {k: v for k, v in again.items() if k != "evaluation"} == metrics
+    assert "are gone" not in capsys.readouterr().out
+
+
+def test_paths_of_a_recipe_are_made_absolute_and_words_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net", "vgg19", "imagenet"):
+        Path(name).mkdir()
+    for given, expected in [
+        ("net", str(tmp_path / "net")),
+        ("hub:./net", f"hub:{tmp_path / 'net'}"),
+        ("hub:https://tfhub.dev/net", "hub:https://tfhub.dev/net"),
+        ("vgg19", "vgg19"),
+        ("nowhere.keras", "nowhere.keras"),
+    ]:
+        found = train_module.settled(recipe(f"backbone.name={given}"))
+        assert found.backbone.name == expected and train_module.settled(found) == found
+    found = train_module.settled(recipe("backbone.weights=net", "data.lists=net"))
+    assert found.backbone.weights == found.data.lists == str(tmp_path / "net")
+    assert train_module.settled(recipe()) == recipe()
+
+
+def test_two_at_a_time_in_one_folder_are_one_too_many(finished, records, tmp_path):
+    folder = copied(finished, tmp_path / "run")
+    left = Path(folder) / ".model.keras.99.part.keras"
+    left.touch()
+    again = {"data": records, "workdir": folder}
+    with (
+        files.locked(folder, "training in"),
+        pytest.raises(ValueError, match="another process is training in"),
+    ):
+        train(recipe("train.epochs=12"), **again)
+    assert left.exists()  # it may be the other's
+    train(recipe("train.epochs=12"), **again)
+    assert not left.exists()
+
+
+def test_a_shard_damaged_since_is_named(tmp_path):
+    source = Path(make_records(tmp_path / "records"))
+    shard = source / "shard-00001.tfrecord"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
+    own = ("data.cache_mb=0", "backbone.standardize=no")  # so that it is the fit that meets it
+    with pytest.raises(ValueError, match="shard-00001.tfrecord: damaged"):
+        train(recipe(*own), data=str(source), workdir=str(tmp_path / "run"))
 
 
 def test_another_recipe_seed_or_data_in_the_same_folder_is_refused_by_name(finished, records, tmp_path):
@@ -225,6 +302,31 @@ def test_data_that_changed_since_is_refused(tmp_path):
 def test_records_of_other_settings_are_refused(records, tmp_path):
     with pytest.raises(ValueError, match=r"backbone.size: 32,32 -> 64,64"):
         train(recipe("backbone.size=64,64"), data=records, workdir=str(tmp_path))
+    weights = tmp_path / "w.h5"
+    weights.touch()
+    with pytest.raises(
+        ValueError, match=r"made with weights random \(seed 0\), backbone.weights=.*w.h5; leave"
+    ):
+        train(recipe(f"backbone.weights={weights}"), data=records, workdir=str(tmp_path / "run"))
+
+
+def test_one_switch_standardises(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="model_args.standardize=True: settled by backbone.standardize; "):
+        train(recipe("model_args.standardize=true"), workdir=str(tmp_path / "run"))
+    assert not any("model_args.standardize" in line for line in train_module.describe(recipe(), "", "x"))
+    for clip in ("a/1.mp4", "b/1.mp4"):
+        (tmp_path / "clips" / clip).parent.mkdir(parents=True)
+        (tmp_path / "clips" / clip).touch()
+    monkeypatch.setattr(train_module.extract, "extract", lambda *_, **__: pytest.fail("too late"))
+    stacked = recipes.get(
+        "attention_boosted", "original", ["model_args.mode=cnn3d", "backbone.standardize=yes"]
+    )
+    with pytest.raises(ValueError, match="standardize=True: mode cnn3d has no such part"):
+        train(stacked, data=str(tmp_path / "clips"), workdir=str(tmp_path / "run"))
+    wanted = recipe("backbone.standardize=yes")
+    monkeypatch.setattr(train_module.names, "keyword_defaults", lambda _: {})
+    with pytest.raises(ValueError, match="backbone.standardize=yes: attention_boosted has no such layer"):
+        train_module.settled(wanted)
 
 
 def test_multi_label_data_is_refused_for_a_softmax(tmp_path):
@@ -244,6 +346,12 @@ def test_init_from_takes_over_all_but_another_number_of_classes(finished, tmp_pa
     old, new = workdir.load(finished[0]).model(), workdir.load(tmp_path / "run").model()
     for a, b in zip(old.get_layer("bilstm").weights, new.get_layer("bilstm").weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-7)
+    # The weights were fitted to features standardised so; those of the new clips would be others.
+    for a, b in zip(old.get_layer("standardize").weights, new.get_layer("standardize").weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    note = f"features are standardised as in {finished[0]}: the statistics come with its weights"
+    notes = workdir.load(tmp_path / "run").facts.notes
+    assert note in notes and not any("on the training clips" in n for n in notes)
     with pytest.raises(ValueError, match="--init_from: "):
         train(frozen, data=source, workdir=str(tmp_path / "run"))
 
@@ -354,6 +462,7 @@ def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
     train(recipe(*own), data=records, workdir=str(tmp_path / "one"))
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
+    assert "strategy cpu:2: 2 replicas" in out.splitlines()
     tables = [np.genfromtxt(tmp_path / n / "log.csv", delimiter=";", names=True) for n in ("one", "two")]
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-3)

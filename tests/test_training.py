@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tfvc import callbacks, checkpoints, recipe, strategy, training
+from tfvc.layers import Standardize
 from tfvc.recipe import Train
 
 STEPS, BATCH = 4, 5
@@ -267,6 +268,18 @@ def test_only_the_newest_checkpoints_and_their_best_models_stay(tmp_path):
     assert 1 <= len(list((tmp_path / "checkpoints").glob("best-*.keras"))) <= 2
 
 
+def test_a_kill_in_a_save_leaves_nothing_behind(tmp_path):
+    fit(tmp_path)
+    folder = tmp_path / "checkpoints"
+    names = {p.name for p in folder.iterdir()}
+    left = [".best-00000008.keras.7.part.keras", ".step-00000012.npz.7.part", ".step-00000012.json.7.part"]
+    left += ["best-00000012.keras", "step-00000002.json", "step-00000012.npz"]  # of a save, of a removal
+    for name in left:
+        (folder / name).write_bytes(b"half")
+    fit(tmp_path)  # all epochs are done: nothing more is saved
+    assert {p.name for p in folder.iterdir()} == names
+
+
 @pytest.mark.parametrize("damage", ["bytes", "cut", "no checksum", "checksum cut"])
 def test_a_damaged_newest_checkpoint_is_passed_over_by_name(damage, tmp_path, capsys, unbroken):
     fit(tmp_path / "cut")
@@ -378,11 +391,33 @@ def test_transfer_copies_by_name_and_shape_and_names_what_starts_fresh():
     assert "not in the other run" in lines[0] and "(8, 2)" in lines[1] and "(5, 2)" in lines[1]
 
 
+def test_transfer_of_statistics_alone_is_no_start():
+    def model(width):
+        frames = keras.Input((3, 4), name="frames")
+        x = Standardize(name="standardize")(frames)
+        return keras.Model({"frames": frames}, keras.layers.Dense(width, name="own")(x))
+
+    with pytest.raises(ValueError, match="no layer of that run fits"):
+        training.transfer(model(2), model(3))
+
+
 def test_transfer_refuses_a_model_that_shares_nothing():
     frames = keras.Input((3, 4), name="frames")
     other = keras.Model({"frames": frames}, keras.layers.Dense(2, name="own")(frames))
     with pytest.raises(ValueError, match="no layer of that run fits"):
         training.transfer(network(), other)
+
+
+def test_a_step_compiled_by_xla_trains_as_a_plain_one(tmp_path):
+    trained = []
+    for jit in (False, True):
+        training.start(0)
+        model = network()
+        model.get_layer("dropout").rate = 0  # XLA draws other random numbers
+        own = replace(TRAIN, jit=jit)
+        trained.append(training.fit(model, own, batches, STEPS, validation(), tmp_path / str(jit))[0])
+        assert model.jit_compile is jit
+    assert_same(trained[0], trained[1].get_weights())
 
 
 def test_precision_sets_the_policy_and_puts_it_back(tmp_path):
@@ -405,7 +440,8 @@ def test_multi_label_is_trained_with_binary_cross_entropy(tmp_path):
 
 def test_strategies_are_checked_by_name():
     assert strategy.scope("default").num_replicas_in_sync == 1
-    assert strategy.scope("mirrored").num_replicas_in_sync >= 1
+    devices = max(1, len(tf.config.list_physical_devices("GPU")))
+    assert strategy.scope("mirrored").num_replicas_in_sync == devices
     with pytest.raises(ValueError, match="did you mean 'mirrored'"):
         strategy.scope("mirored")
     with pytest.raises(ValueError, match="ask for it in a fresh one"):

@@ -76,3 +76,11 @@ def test_the_whole_chain_with_random_vgg19(two_classes, tmp_path, capfd):
         assert next(csv.DictReader(f))["path"] == str(clip)
     assert export.export(run).is_dir()
     assert json.loads((run / "recipe.json").read_text())["facts"]["classes"] == ["Punch", "YoYo"]
+
+
+def test_a_study_by_groups_refuses_clips_without_a_group(tmp_path):
+    for name in ("jump", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clip.mp4").touch()
+    with pytest.raises(ValueError, match="every clip in a group"):
+        leave_one_group_out.study(SMALL, data=str(tmp_path), workdir=tmp_path / "runs")

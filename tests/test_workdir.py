@@ -25,6 +25,12 @@ def test_a_run_comes_back_as_it_was_saved(run):
     assert loaded.split() == {"train": ["x"], "validation": [], "test": ["y"]}
 
 
+def test_what_a_run_says_is_printed_and_kept(run, capsys):
+    run[2].say("5 clips dropped")
+    assert run[2].notes == ["batch 128 -> 12", "5 clips dropped"]
+    assert capsys.readouterr().out == "5 clips dropped\n"
+
+
 def test_the_model_of_a_run_is_loaded_in_safe_mode_with_its_layers(run):
     path, settings, facts = run
     with pytest.raises(FileNotFoundError, match="has not finished"):

@@ -4,7 +4,6 @@ They run in this order: Meter (measures, stops on NaN), Board (TensorBoard), Boo
 best model, early stopping, checkpoints, Ctrl-C).
 """
 
-import csv
 import math
 import signal
 import threading
@@ -260,10 +259,9 @@ def patience_is_out(train, progress):
 
 def write_log(path, history):
     """`log.csv`: a line an epoch, separated by `;` as the original's. Written whole: no line comes twice."""
-    with files.aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(history[0]), delimiter=";", lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(history)
+    columns = list(history[0])
+    rows = [[row.get(name, "") for name in columns] for row in history]
+    files.write_csv(path, [columns, *rows], delimiter=";")
 
 
 def _better(monitor, value, best):

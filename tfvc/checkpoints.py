@@ -85,10 +85,11 @@ def save(folder, model, optimizer, progress, keep=2):
     _prune(folder, keep, progress.step)
 
 
-def restore(folder, model, optimizer):
+def restore(folder, model, optimizer, keep=2):
     """Puts the newest whole checkpoint back into a built model and optimiser.
 
-    A damaged one is passed over, with a line that names it.
+    A damaged one is passed over, with a line that names it. What a kill in a save left is removed, as are
+    the checkpoints beyond the newest `keep`.
 
     Returns:
         Its `Progress`, or None where there is no whole checkpoint.
@@ -105,7 +106,9 @@ def restore(folder, model, optimizer):
         with np.load(path, allow_pickle=False) as stored:
             _assign(path, stored, _variables(model, optimizer))
             tree = json.loads(str(stored["progress"]))
-        return Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
+        progress = Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
+        _prune(Path(folder), keep, progress.step)
+        return progress
     return None
 
 
@@ -160,7 +163,7 @@ def _fault(path):
 
 
 def _prune(folder, keep, step):
-    """Keeps the newest checkpoints up to `step`, and the best models that they speak of.
+    """Keeps the newest checkpoints up to `step`, and the best models that they speak of; nothing else.
 
     What lies beyond `step` was passed over when the run went on from an earlier one.
     """
@@ -169,10 +172,7 @@ def _prune(folder, keep, step):
         record = _recorded(path)
         if record and kept < keep and path.stem <= f"step-{step:08d}":
             kept += 1
-            wanted.add(f"best-{record['best_step']:08d}.keras")
-        else:
-            path.unlink()
-            path.with_suffix(".json").unlink(missing_ok=True)
-    for path in folder.glob("best-*.keras"):
+            wanted |= {path.name, f"{path.stem}.json", f"best-{record['best_step']:08d}.keras"}
+    for path in (*folder.glob("step-*"), *folder.glob("best-*.keras")):
         if path.name not in wanted:
             path.unlink()

@@ -30,7 +30,7 @@ _SHARED = {
         "folder of the run (extract: of the records); empty: named by the recipe",
     ),
     "set": (flags.DEFINE_multi_string, [], "recipe field, as --set=train.epochs=5; repeatable"),
-    "seed": (flags.DEFINE_integer, 0, "seed of the split, the weights and the order"),
+    "seed": (flags.DEFINE_integer, 0, "seed of the split, the model's first weights and the order"),
 }
 _OWN = {
     "backbone": (flags.DEFINE_string, "", "short for --set=backbone.name=..."),
@@ -115,7 +115,18 @@ def _help(prog, values, doc, paths):
 
 
 def recipe_of(arguments):
-    """The resolved recipe of a command line with `--model --fidelity --set [--backbone] --data`."""
+    """The resolved recipe of a command line with `--model --fidelity --set [--backbone] --data`.
+
+    Raises:
+        ValueError: what `recipe.get` refuses, and fields that this kind of `--data` has no use for.
+    """
+    given = {text.partition("=")[0].strip() for text in arguments.set}
+    for fields, idle, use in (
+        (("data.demo_form", "data.clips"), bool(arguments.data), "the embedded demo set (no --data)"),
+        (("data.lists", "data.list_number"), not os.path.isdir(arguments.data), "a UCF-101 folder"),
+    ):
+        if idle and given & set(fields):
+            raise ValueError(f"--set={min(given & set(fields))}: only for {use}; leave it out")
     return recipe.get(
         arguments.model,
         arguments.fidelity,

@@ -1,6 +1,5 @@
 """A finished run measured: accuracy, every class's precision and recall, the confusion matrix."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -11,7 +10,15 @@ _DOC = """Measures a run on its own test part, or on another data set with the s
 
 Writes <workdir>/evaluation and the scalars of TensorBoard; adds "evaluation" to metrics.json."""
 
-_SETTABLE = ("train.batch_size", "backbone.batch_size", "data.")
+_READING = (  # how to read the videos of --data; nothing that changes what the features are
+    "data.kind",
+    "data.lists",
+    "data.list_number",
+    "data.max_seconds",
+    "data.max_pixels",
+    "backbone.batch_size",
+)
+_SETTABLE = ("train.batch_size", *_READING)
 
 
 def evaluate(run_folder, data="", part="test", overrides=()):
@@ -21,25 +28,29 @@ def evaluate(run_folder, data="", part="test", overrides=()):
         run_folder: the folder of the run.
         data: "" = the run's own `part`; else videos, a manifest or records: all of their clips.
         part: `test`, `validation` or `train`.
-        overrides: `train.batch_size=...`, and how to read `data`: `data.*`, `backbone.batch_size`.
+        overrides: `train.batch_size=...`, and how to read the videos of `data`: `data.kind`, `data.lists`,
+            `data.list_number`, `data.max_seconds`, `data.max_pixels`, `backbone.batch_size`.
 
     Returns:
         dict of `part`, `clips`, `accuracy`, `balanced_accuracy` (mean recall of the classes that
         occur), `macro_f1` and `classes`: a list of class, precision, recall, f1, clips.
 
     Raises:
-        ValueError: the data has other classes than the run, or no clip.
+        ValueError: the data has other classes than the run, or no clip; records that were made otherwise
+            than the run's; an override that has no use here.
+        FileNotFoundError: no run there, or one that has not finished.
     """
     import numpy as np
 
     run = workdir.load(run_folder)
     recipe = settable(run.recipe, overrides, _SETTABLE)
-    source, part = _source(run, recipe, data, part)
+    model = run.model()  # first: without it nothing else is worth doing
+    source, part = _source(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(
             f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
         )
-    probabilities, labels = _predicted(run.model(), source, recipe.train.batch_size)
+    probabilities, labels = _predicted(model, source, recipe.train.batch_size)
     result = {"part": part, "data": data or run.facts.source, "clips": len(labels)}
     truth, guess = np.argmax(labels, axis=1), np.argmax(probabilities, axis=1)
     result |= measures(truth, guess, source.classes)
@@ -79,7 +90,7 @@ def measures(truth, guess, classes):
 def settable(recipe, overrides, allowed):
     """The recipe of a finished run with `overrides`, which may touch only what is in `allowed`."""
     for text in overrides:
-        key = text.split("=", 1)[0].strip()
+        key = _key(text)
         if key in flatten(recipe) and not any(
             key == a or (a.endswith(".") and key.startswith(a)) for a in allowed
         ):
@@ -95,7 +106,7 @@ def run_records(run):
         return folder
     from tfvc.data import datasets
 
-    print(f"the records of this run are gone ({folder}); extracting them again")
+    print(f"the records of this run are gone ({files.shown(folder)}); extracting them again")
     try:
         dataset = datasets.load(run.recipe.data, run.facts.source)
     except (OSError, ValueError) as error:
@@ -103,29 +114,45 @@ def run_records(run):
     return extract.extract(dataset, run.recipe, out=folder, encoder=extract.run_encoder(run))
 
 
-def _source(run, recipe, data, part):
+def _source(run, recipe, data, part, overrides):
     from tfvc.data import datasets, pipeline, shards
 
     classes, multi_label = list(run.facts.classes), run.facts.multi_label
     if multi_label:
         raise ValueError(f"{run.path}: a multi-label run; expected one whose clips have one label each")
     if not data:
+        _refuse(overrides, "without --data no video is read")
         split = run.split()
         if part not in ("train", "validation", "test"):
             raise ValueError(f"part={part!r}: expected train, validation or test")
         folder, ids = run_records(run), split.get(part, [])
         return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), part
-    kind = recipe.data.kind if recipe.data.kind != run.recipe.data.kind else "auto"
-    dataset = datasets.load(dataclasses.replace(recipe.data, kind=kind), data)
+    kind = recipe.data.kind if "data.kind" in map(_key, overrides) else "auto"  # the run's is of its own data
+    dataset = datasets.load(dataclasses.replace(recipe.data, kind=kind), data, least_classes=1)
+    if dataset.multi_label:
+        raise ValueError(f"{data}: clips with several labels; expected one label each, as this run gives")
     strange = sorted(set(dataset.classes) - set(classes))
     if strange:
         raise ValueError(f"{data}: classes {strange[:5]}; this run knows {len(classes)}: {classes[:5]} ...")
     if dataset.kind == "records":
+        _refuse(overrides, f"{data} holds records, so no video is read")
         folder = Path(data)
+        extract.check_records(folder, shards.read_manifest(folder), run.recipe, run.facts.weights)
     else:
         folder = extract.extract(dataset, recipe, encoder=extract.run_encoder(run, recipe))
     ids = [record["id"] for record in shards.read_manifest(folder).records if record["labels"]]
     return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), "all"
+
+
+def _key(text):
+    return text.partition("=")[0].strip()
+
+
+def _refuse(overrides, reason):
+    """Nothing is accepted and then not used."""
+    for text in overrides:
+        if _key(text) in _READING:
+            raise ValueError(f"--set={text}: {reason}; leave it out")
 
 
 def _predicted(model, source, batch_size):
@@ -147,11 +174,11 @@ def _write(path, result, truth, guess, classes):
 
     folder = path / "evaluation"
     matrix = confusion_matrix(truth, guess, labels=range(len(classes)))
-    write_csv(
+    files.write_csv(
         folder / "classes.csv", [list(result["classes"][0])] + [list(r.values()) for r in result["classes"]]
     )
     header = ["true \\ predicted", *classes]
-    write_csv(
+    files.write_csv(
         folder / "confusion.csv",
         [header] + [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)],
     )
@@ -179,21 +206,15 @@ def _board(folder, result, picture):
     writer.close()
 
 
-def write_csv(path, rows):
-    """Writes a CSV file whole or not at all."""
-    with files.aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-        csv.writer(f, lineterminator="\n").writerows(rows)
-
-
 def _show(result, path):
     width = max(5, *(len(row["class"]) for row in result["classes"]))
     print(f"{'class':{width}}  precision  recall     f1  clips")
     for r in result["classes"]:
         numbers = f"{r['precision']:9.3f}  {r['recall']:6.3f}  {r['f1']:5.3f}  {r['clips']:5d}"
         print(f"{r['class']:{width}}  {numbers}")
-    accuracy, balanced = result["accuracy"], result["balanced_accuracy"]
+    accuracy, balanced, where = result["accuracy"], result["balanced_accuracy"], path / "evaluation"
     print(f"{result['part']}: accuracy {accuracy:.4f}, balanced accuracy {balanced:.4f}", end=", ")
-    print(f"macro F1 {result['macro_f1']:.4f} on {result['clips']} clips; see {path / 'evaluation'}")
+    print(f"macro F1 {result['macro_f1']:.4f} on {result['clips']} clips; see {files.shown(where)}")
 
 
 def main(argv=None):

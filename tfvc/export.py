@@ -60,11 +60,19 @@ def export(run_folder):
         Path of the SavedModel.
 
     Raises:
-        ValueError: the reloaded model differs by more than 1e-5; nothing is left under the name.
+        ValueError: the reloaded model differs by more than 1e-5, and an earlier export stays; another
+            process is exporting this run.
+        FileNotFoundError: no run there, or one that has not finished.
     """
     run = workdir.load(run_folder)
     model, encoder = _portable(run.model()), extract.run_encoder(run)
     target = run.path / "export"
+    with files.locked(target, "writing"):
+        files.sweep(target.parent, target.name)
+        return _export(run, model, encoder, target)
+
+
+def _export(run, model, encoder, target):
     with files.aside(target) as temporary:
         _save(temporary, run, model, encoder)
         worst = _compare(temporary, run, model, encoder)
@@ -77,7 +85,7 @@ def export(run_folder):
                 f"{target}: signature {name} differs by {difference:.2e} after reloading; expected at most "
                 f"{_TOLERANCE:g}; nothing was exported"
             )
-    print(f"exported: {target}")
+    print(f"exported: {files.shown(target)}")
     return target
 
 
@@ -239,7 +247,7 @@ def main(argv=None):
     def run(arguments):
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # compared to 1e-5, with a process on the processor
         path = export(arguments.workdir)
-        print(f"try: saved_model_cli show --dir {shlex.quote(str(path))} --all")
+        print(f"try: saved_model_cli show --dir {shlex.quote(files.shown(path))} --all")
 
     cli.command("tfvc.export", _DOC, ("workdir",), run, argv)
 

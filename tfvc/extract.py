@@ -6,19 +6,37 @@ No network call crosses a shard, so a run that was killed goes on to the very sa
 
 import contextlib
 import dataclasses
-import fcntl
+import math
 import os
-import re
 import shutil
 import sys
 import time
 from pathlib import Path
 
 from tfvc import cli, files
-from tfvc.recipe import Feature, digest
+from tfvc.recipe import Feature, differences, digest, flatten
+
+# Raise it whenever the same settings would give other records: another rule of which frames are kept,
+# another scaler, another order of bytes. Features that are there already are then not used again.
+EXTRACTION = 1
 
 _SAMPLE = 32  # clips whose duration is looked up to estimate the disk
 _RECORD_BYTES = 96  # framing, id and labels of one record
+_FRAME_BYTES = 32  # framing of one frame
+_LARGEST = 2**31 - 2**17  # bytes of a record: a protocol buffer ends at 2 GiB
+_SMALLER = "lower data.fps, pool the features, or cut the clip"
+_MADE_BY = (  # what records and run must have in common, or the model would meet other features
+    "extraction",
+    "data.fps",
+    "data.channel_order",
+    "data.interpolation",
+    "backbone.name",
+    "backbone.preprocessing",
+    "backbone.size",
+    "backbone.pooling",
+    "backbone.precision",
+    "backbone.dtype",
+)
 
 _DOC = """Extracts frame features from videos into TFRecord shards.
 
@@ -26,7 +44,7 @@ Start the same command again after an interruption: it goes on where it stopped.
 Clips that cannot be decoded are listed in skipped.csv."""
 
 
-def extract(dataset, recipe, *, out="", encoder=None, seed=0, strict=False):
+def extract(dataset, recipe, *, out="", encoder=None, strict=False):
     """Extracts every clip of a data set, or goes on with, or reuses, what is there.
 
     Args:
@@ -34,7 +52,6 @@ def extract(dataset, recipe, *, out="", encoder=None, seed=0, strict=False):
         recipe: its `data` and `backbone` sections say how.
         out: folder of the records; "" = `<cache>/features/<dataset>-<backbone>-<digest>`.
         encoder: a loaded backbone; None = `visual.load(recipe.backbone)`.
-        seed: of a backbone with random weights.
         strict: a clip that had to be skipped is an error, once all others are written.
 
     Returns:
@@ -48,22 +65,16 @@ def extract(dataset, recipe, *, out="", encoder=None, seed=0, strict=False):
 
     if dataset.kind == "records":
         raise ValueError(f"{dataset.root}: extracted records already; expected videos")
-    encoder = encoder or load_encoder(recipe, dataset, seed)
+    encoder = encoder or load_encoder(recipe, dataset)
     wanted = settings(recipe, encoder, dataset)
     folder = Path(out) if out else default_folder(recipe, wanted, dataset)
-    with _locked(folder):
-        shards.open_folder(folder, wanted, dataset, feature_rows(recipe, encoder), recipe.data.shard_clips)
-        plan = shards.plan(dataset.clips, recipe.data.shard_clips)
-        todo = [k for k in range(len(plan)) if not shards.done(folder, k)]
-        start = time.monotonic()
-        if todo:
-            _check_disk(folder, [c for k in todo for c in plan[k]], recipe, encoder)
-            if len(todo) < len(plan):
-                print(f"going on in {folder}: {len(plan) - len(todo)} of {len(plan)} shards are there")
-            _fill(folder, plan, todo, dataset, recipe, encoder)
-            shards.finish(folder)
-        manifest = shards.read_manifest(folder)
-    _summary(folder, manifest, sum(len(plan[k]) for k in todo), time.monotonic() - start)
+    clips, start = 0, time.monotonic()
+    if not _whole(folder, wanted, dataset):  # readers of whole records need no lock
+        with files.locked(folder, "extracting into", wait=True):
+            start = time.monotonic()
+            clips = _write(folder, wanted, dataset, recipe, encoder)
+    manifest = shards.read_manifest(folder)
+    _summary(folder, manifest, clips, time.monotonic() - start)
     if not manifest.records:
         raise ValueError(
             f"{folder}: not one of {len(dataset.clips)} clips could be decoded; see skipped.csv there"
@@ -81,6 +92,7 @@ def settings(recipe, encoder, dataset):
     clips = [(c.id, list(c.labels), c.group, c.part, _size(c.path)) for c in dataset.clips]
     height, width = backbone.size
     return {
+        "extraction": EXTRACTION,
         "data.fps": data.fps,
         "data.frames": data.frames,
         "data.channel_order": data.channel_order,
@@ -88,7 +100,7 @@ def settings(recipe, encoder, dataset):
         "data.max_seconds": data.max_seconds,
         "data.max_pixels": data.max_pixels,
         "data.shard_clips": data.shard_clips,
-        "backbone.name": backbone.name,
+        "backbone.name": _name(backbone.name),
         "backbone.weights": encoder.weights,
         "backbone.preprocessing": backbone.preprocessing,
         "backbone.size": f"{height},{width}",
@@ -108,12 +120,15 @@ def default_folder(recipe, wanted, dataset):
     return files.cache_root() / "features" / name
 
 
-def load_encoder(recipe, dataset=None, seed=0):
-    """The recipe's backbone. On the demo set it may fall back to random weights, and says so."""
+def load_encoder(recipe, dataset=None):
+    """The recipe's backbone. On the demo set it may fall back to random weights, and says so.
+
+    Random weights are those of seed 0 in every run, so that runs of all seeds share one set of features.
+    """
     from tfvc.backbones import visual
 
     demo = dataset is not None and dataset.kind == "demo"
-    return visual.load(recipe.backbone, seed=seed, demo=demo, channel_order=recipe.data.channel_order)
+    return visual.load(recipe.backbone, demo=demo, channel_order=recipe.data.channel_order)
 
 
 def run_encoder(run, recipe=None):
@@ -129,15 +144,46 @@ def run_encoder(run, recipe=None):
     from tfvc.backbones import visual
 
     recipe, weights = recipe or run.recipe, run.facts.weights
-    backbone, seed = recipe.backbone, re.fullmatch(r"random \(seed (-?\d+)\)", weights)
-    if seed:  # the demo set's run may have asked for imagenet and gone on with random weights
+    backbone = recipe.backbone
+    if weights.startswith(
+        "random"
+    ):  # the demo set's run may have asked for imagenet and gone on with random weights
         backbone = dataclasses.replace(backbone, weights="random")
-    encoder = visual.load(backbone, seed=int(seed[1]) if seed else 0, channel_order=recipe.data.channel_order)
+    encoder = visual.load(backbone, channel_order=recipe.data.channel_order)
     if encoder.weights != weights:
         raise ValueError(
             f"{run.path}: its features were made with weights {weights}; found {encoder.weights}"
         )
     return encoder
+
+
+def check_records(folder, manifest, recipe, weights=None):
+    """Refuses records that were made otherwise than the recipe says.
+
+    Args:
+        folder: of the records, for the message.
+        manifest: `shards.Manifest`.
+        recipe: of the run that is to use them.
+        weights: the sentence of the weights behind a finished run's features; None = any will do.
+
+    Raises:
+        ValueError: they differ; each setting is named.
+    """
+    flat = flatten(recipe)
+    flat |= {"extraction": EXTRACTION, "backbone.weights": weights}
+    flat |= {"backbone.size": ",".join(map(str, recipe.backbone.size))}
+    flat |= {"backbone.name": _name(recipe.backbone.name)}
+    keys = _MADE_BY if weights is None else (*_MADE_BY, "backbone.weights")
+    there = {key: manifest.settings[key] for key in keys if key in manifest.settings}
+    other = differences(there, {key: flat[key] for key in there})
+    if other:
+        remedy = "give the ones on the left with --set, or extract again"
+        if weights is not None:
+            remedy = "give the videos themselves, or records made with the settings on the right"
+        raise ValueError(
+            f"{folder}: these records were made with other settings than the run's "
+            f"({'; '.join(other)}); {remedy}"
+        )
 
 
 def decode_options(recipe, max_frames=0):
@@ -154,6 +200,43 @@ def decode_options(recipe, max_frames=0):
     }
 
 
+def _name(backbone):
+    """A row, a handle, or the name of a file: what is in it counts (`encoder`), not where it lies."""
+    kind, path = ("hub:", backbone[4:]) if backbone.startswith("hub:") else ("", backbone)
+    file = os.path.isabs(path) or os.path.exists(path)
+    return kind + (os.path.basename(os.path.abspath(path)) if file else path)
+
+
+def _whole(folder, wanted, dataset):
+    """Whether the folder holds these records, every shard in full size."""
+    from tfvc.data import shards
+
+    try:
+        manifest = shards.read_manifest(folder)
+    except (FileNotFoundError, ValueError):
+        return False  # what is wrong with it, `open_folder` tells
+    same = (manifest.digest, manifest.dataset) == (digest(wanted), dataset.name)
+    return same and all(shards.done(folder, k) for k in range(manifest.shard_count))
+
+
+def _write(folder, wanted, dataset, recipe, encoder):
+    """Writes what is missing, and returns how many clips that was."""
+    from tfvc.data import shards
+
+    shards.open_folder(folder, wanted, dataset, feature_rows(recipe, encoder), recipe.data.shard_clips)
+    plan = shards.plan(dataset.clips, recipe.data.shard_clips)
+    todo = [k for k in range(len(plan)) if not shards.done(folder, k)]
+    if not todo:
+        return 0
+    clips = [c for k in todo for c in plan[k]]
+    _check_disk(folder, clips, recipe, encoder)
+    if len(todo) < len(plan):
+        print(f"going on in {files.shown(folder)}: {len(plan) - len(todo)} of {len(plan)} shards are there")
+    _fill(folder, plan, todo, dataset, recipe, encoder)
+    shards.finish(folder)
+    return len(clips)
+
+
 def _fill(folder, plan, todo, dataset, recipe, encoder):
     """Writes the missing shards; the decoders run on over the border of a shard."""
     import numpy as np
@@ -166,10 +249,13 @@ def _fill(folder, plan, todo, dataset, recipe, encoder):
     clips = [c for k in todo for c in plan[k]]
     batch = recipe.backbone.batch_size
     bar = tqdm(total=sum(map(len, plan)), initial=sum(map(len, plan)) - len(clips), unit="clip", disable=None)
-    options = decode_options(recipe, recipe.data.frames)
+    most = _LARGEST // (_frame_bytes(rows[0]) + _FRAME_BYTES)
+    options = decode_options(recipe, min(recipe.data.frames or most + 1, most + 1))
 
     def records(first, count, skipped):
         for one in ahead.encode_all(decoder, range(first, first + count), encoder, batch):
+            if len(one.times) > most:
+                one.reason = f"over {most} frames, more than a record of 2 GiB holds; {_SMALLER}"
             clip = clips[one.index]
             bar.update()
             if one.reason:
@@ -209,37 +295,29 @@ def _check_disk(folder, clips, recipe, encoder):
         lengths = [min(n, recipe.data.frames) for n in lengths]
     frames = sum(lengths) / max(1, len(lengths)) * len(clips)
     row = feature_rows(recipe, encoder)[0]
-    width = {"float32": 4, "float16": 2, "uint8": 1}[row.dtype]
-    for n in row.shape[1:]:
-        width *= n
+    width = _frame_bytes(row)
     needed, free = frames * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(folder).free
     if needed > free:
         smaller = "--set=backbone.pooling=avg, --set=backbone.dtype=float16"
         smaller = "a smaller --set=backbone.size" if row.dtype == "uint8" else smaller
+        cache = os.path.abspath(files.cache_root())
+        cached = Path(os.path.abspath(folder)).is_relative_to(cache)
+        elsewhere = "TFVC_CACHE=<a folder on another disk>" if cached else "another --workdir"
         raise ValueError(
             f"{folder}: about {needed / 1e9:.3g} GB are needed ({frames:.0f} frames of {width} bytes) and "
-            f"{free / 1e9:.3g} GB are free; use {smaller}, or another --workdir"
+            f"{free / 1e9:.3g} GB are free; use {smaller}, or {elsewhere}"
         )
 
 
-@contextlib.contextmanager
-def _locked(folder):
-    """One writer a folder. The lock goes with the process, however it ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a", encoding="utf-8") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = f"{folder}: another process is extracting into this folder; wait for it to end"
-            raise ValueError(text) from None
-        yield
+def _frame_bytes(row):
+    return math.prod(row.shape[1:]) * {"float32": 4, "float16": 2, "uint8": 1}[row.dtype]
 
 
 def _summary(folder, manifest, clips, seconds):
     kept, frames = len(manifest.records), sum(r["frames"] for r in manifest.records)
     rate = f", {clips / max(seconds, 1e-9):.1f} clips/s" if clips else ", all there already"
     skipped = f"{len(manifest.skipped)} skipped" + (" (see skipped.csv)" if manifest.skipped else "")
-    print(f"extracted {kept} clips, {frames} frames, {skipped}{rate}: {folder}")
+    print(f"extracted {kept} clips, {frames} frames, {skipped}{rate}: {files.shown(folder)}")
 
 
 def _size(path):
@@ -255,9 +333,9 @@ def main(argv=None):
 
         resolved = cli.recipe_of(arguments)
         dataset = datasets.load(resolved.data, arguments.data)
-        extract(dataset, resolved, out=arguments.workdir, seed=arguments.seed, strict=arguments.strict)
+        extract(dataset, resolved, out=arguments.workdir, strict=arguments.strict)
 
-    names = ("model", "fidelity", "data", "workdir", "set", "seed", "backbone", "strict")
+    names = ("model", "fidelity", "data", "workdir", "set", "backbone", "strict")
     cli.command("tfvc.extract", _DOC, names, run, argv)
 
 

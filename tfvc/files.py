@@ -1,6 +1,9 @@
 """Nothing half-written: files and folders appear under their name only when they are whole."""
 
 import contextlib
+import csv
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -46,19 +49,58 @@ def aside(path):
         _remove(temporary)
 
 
-def sweep(folder):
+def sweep(folder, name=""):
     """Removes what killed runs left under a temporary name in a folder.
 
     A folder that had stepped aside, and whose successor never came, gets its name back.
+
+    Args:
+        folder: no other process may be writing in it.
+        name: only what was to become this file or folder in it; others may then write beside it.
     """
-    for left in Path(folder).glob(".*.part"):
+    begin = f".{glob.escape(name)}." if name else "."
+    for left in Path(folder).glob(f"{begin}*.part*"):  # Keras adds its own suffix
         _remove(left)
-    for left in Path(folder).glob(".*.old"):
+    for left in Path(folder).glob(f"{begin}*.old"):
         name = left.with_name(left.name[1:].removesuffix(".old").rpartition(".")[0])
         if name.exists():
             _remove(left)
         else:
             os.rename(left, name)
+
+
+@contextlib.contextmanager
+def locked(folder, work, wait=False):
+    """One process at a time works on a folder. The lock goes with the process, however it ends.
+
+    Args:
+        folder: it need not exist yet; the lock file lies beside it.
+        work: what is done there, for the message, as "extracting into".
+        wait: wait, and say so, where another process is at it.
+
+    Raises:
+        ValueError: another process is at it, and `wait` is False.
+    """
+    folder = Path(os.path.abspath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f".{folder.name}.lock"), "a", encoding="utf-8") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise ValueError(f"{folder}: another process is {work} it; wait for it to end") from None
+            print(f"{folder}: another process is {work} it; waiting for it to end", flush=True)
+            fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def write_csv(path, rows, delimiter=","):
+    """Writes a CSV file whole or not at all. File names that are no UTF-8 keep their bytes."""
+    with (
+        aside(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as f,
+    ):
+        csv.writer(f, delimiter=delimiter, lineterminator="\n").writerows(rows)
 
 
 def write_json(path, tree):
@@ -81,6 +123,16 @@ def read_json(path, remedy=""):
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a JSON file ({error}){'; ' + remedy if remedy else ''}") from None
+
+
+def shown(path):
+    r"""A path as text that can be printed, whatever bytes its name is made of.
+
+    Example:
+        >>> shown("\udcff.mp4") == r"\xff.mp4"
+        True
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def sha256(path):

@@ -18,6 +18,7 @@ def confusion(matrix, classes, title=""):
     import numpy as np
     from matplotlib.figure import Figure
 
+    names = [name.replace("$", r"\$") for name in classes]  # else what is between two would be a formula
     counts = np.asarray(matrix, "float64")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(14.0, max(4.0, 1.5 + 0.35 * len(classes)))
@@ -27,8 +28,8 @@ def confusion(matrix, classes, title=""):
     figure.colorbar(image, ax=axes, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if len(classes) <= _LARGEST_WITH_NAMES:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
     if len(classes) <= 15:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if share[row, column] > 0.5 else "black"

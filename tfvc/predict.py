@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -39,7 +38,8 @@ def predict(run_folder, paths, output="", overrides=()):
 
     Raises:
         FileNotFoundError: a path that is not there.
-        ValueError: nothing could be predicted, or an output that is neither .csv nor .json.
+        ValueError: nothing could be predicted, an output that is neither .csv nor .json, or one that
+            another process is writing.
     """
     run = workdir.load(run_folder)
     recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
@@ -47,20 +47,23 @@ def predict(run_folder, paths, output="", overrides=()):
     if output.suffix.lower() not in (".csv", ".json"):
         raise ValueError(f"--output={output}: expected a name that ends in .csv or .json")
     wanted = _listed(paths, recipe)
-    table = _Table(output, run, recipe)
-    todo = [path for path in wanted if not table.holds(path)]
-    if len(todo) < len(wanted):
-        print(f"{len(wanted) - len(todo)} of {len(wanted)} files are in {output} already")
-    skipped = _fill(table, todo, wanted, run, recipe) if todo else []
-    table.write(wanted)
     listing = output.with_name(f"{output.name}.skipped.csv")
-    if skipped:
-        evaluate.write_csv(listing, [["path", "reason"], *skipped])
-    else:
-        listing.unlink(missing_ok=True)
+    with files.locked(output, "writing"):
+        for path in (output, listing):
+            files.sweep(path.parent, path.name)
+        table = _Table(output, run, recipe)
+        todo = [path for path in wanted if not table.holds(path)]
+        if len(todo) < len(wanted):
+            print(f"{len(wanted) - len(todo)} of {len(wanted)} files are in {files.shown(output)} already")
+        skipped = _fill(table, todo, wanted, run, recipe) if todo else []
+        table.write(wanted)
+        if skipped:
+            files.write_csv(listing, [["path", "reason"], *skipped])
+        else:
+            listing.unlink(missing_ok=True)
     rows = table.rows(wanted)
-    note = f", {len(skipped)} skipped (see {listing})" if skipped else ""
-    print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {output}")
+    note = f", {len(skipped)} skipped (see {files.shown(listing)})" if skipped else ""
+    print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {files.shown(output)}")
     if not rows:
         raise ValueError(f"not one of {len(wanted)} files could be predicted; see {listing}")
     return rows
@@ -121,7 +124,7 @@ def _fill(table, todo, wanted, run, recipe):
 
     from tfvc.data import ahead
 
-    encoder, predictor, skipped = extract.run_encoder(run, recipe), Predictor(run), []
+    predictor, encoder, skipped = Predictor(run), extract.run_encoder(run, recipe), []
     batch, options = recipe.backbone.batch_size, extract.decode_options(recipe)
     since, cost, new = time.monotonic(), 0.0, 0
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), unit="file", disable=None)
@@ -193,7 +196,8 @@ class _Table:
                     self.of.setdefault(row["path"], []).append(row)
             else:
                 print(
-                    f"{output}: made by another model or with other settings, or edited; it is written anew"
+                    f"{files.shown(output)}: made by another model or with other settings, or edited; "
+                    "it is written anew"
                 )
 
     def holds(self, path):
@@ -207,27 +211,25 @@ class _Table:
 
     def write(self, wanted):
         rows = self.rows(wanted)
-        with files.aside(self.output) as temporary:
-            if self.output.suffix.lower() == ".json":
-                temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            else:
-                _write_csv(temporary, rows)
+        if self.output.suffix.lower() == ".json":
+            files.write_json(self.output, rows)
+        else:
+            files.write_csv(self.output, _lines(rows))
         kept = {row["path"]: self.seen[row["path"]] for row in rows}
         made = {"settings": self.settings, "output": files.sha256(self.output), "files": kept}
         files.write_json(self.state, made)  # killed before this line: all is predicted again
 
 
-def _write_csv(path, rows):
+def _lines(rows):
+    """The rows as those of a CSV file, its header first."""
     k = max((len(row["top"]) for row in rows), default=0)
     header = ["path", "part", "start", "end"]
     header += [f"{name}_{i}" for i in range(1, k + 1) for name in ("label", "score")] + ["attention"]
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
-        writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            top = [value for one in row["top"] for value in (one["label"], one["score"])]
-            weights = " ".join(f"{a['time']:g}:{a['weight']:g}" for a in row["attention"])
-            writer.writerow([row["path"], row["part"], row["start"], row["end"], *top, weights])
+    yield header
+    for row in rows:
+        top = [value for one in row["top"] for value in (one["label"], one["score"])]
+        weights = " ".join(f"{a['time']:g}:{a['weight']:g}" for a in row["attention"])
+        yield [row["path"], row["part"], row["start"], row["end"], *top, weights]
 
 
 def _read(path):
@@ -284,7 +286,10 @@ def main(argv=None):
     def run(arguments):
         rows = predict(arguments.workdir, arguments.paths, arguments.output, arguments.set)
         for row in [row for row in rows if row["part"] == "video"][:20]:
-            print(f"{row['path']}: " + ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3]))
+            print(
+                f"{files.shown(row['path'])}: "
+                + ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3])
+            )
 
     cli.command("tfvc.predict", _DOC, ("workdir", "set", "output"), run, argv, paths=True)
 

@@ -58,7 +58,7 @@ class Data:
     validation_fraction: float = 0.0  # of the training part; 0 = the test part serves (original)
     test_groups: tuple = ()  # split=group: these groups are the test part
     shard_clips: int = 64  # clips in one shard
-    cache_mb: int = 1024  # decoded records up to this size stay in memory
+    cache_mb: int = 1024  # MiB; records up to this size stay in memory (training and validation each)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def get(model, fidelity="original", overrides=(), backbone="", demo=False):
     recipe = override(recipe, [*(recipe.demo_overrides if demo else ()), *overrides])
     # A recipe may settle what follows from its own arguments, but never what the user set.
     if hasattr(module, "resolve"):
-        recipe = module.resolve(recipe, {o.split("=", 1)[0] for o in overrides})
+        recipe = module.resolve(recipe, {o.partition("=")[0].strip() for o in overrides})
     return check(recipe)
 
 
@@ -257,7 +257,7 @@ def from_json(tree):
     """
     tree = dict(tree)
     parts = {}
-    for name, kind in (("data", Data), ("backbone", Backbone), ("train", Train), ("predict", Predict)):
+    for name, kind in _sections().items():
         values = {k: _tuples(v) for k, v in tree.pop(name, {}).items()}
         unknown = set(values) - {f.name for f in fields(kind)}
         if unknown:
@@ -286,7 +286,8 @@ def digest(tree):
 
 
 def _sections():
-    return ("data", "backbone", "train", "predict")
+    """Name -> dataclass of the sections of a recipe."""
+    return {f.name: f.default_factory for f in fields(Recipe) if dataclasses.is_dataclass(f.default_factory)}
 
 
 def _tuples(value):
@@ -304,7 +305,8 @@ def _parse(key, text, old):
         return text
     if isinstance(old, tuple):
         items = [t.strip() for t in text.strip("()").split(",") if t.strip()]
-        return tuple(int(t) if t.isdigit() else t for t in items) if old else tuple(items)
+        numbers = old and all(isinstance(item, int) for item in old)
+        return tuple(int(t) if t.isdigit() else t for t in items) if numbers else tuple(items)
     if isinstance(old, (int, float)):
         try:
             value = type(old)(text)

@@ -29,17 +29,6 @@ _FLAGS = (
     "dry_run",
 )
 _OPEN = ("train.epochs", "predict.")  # what may differ when a run is started again
-_MADE_BY = (  # what records and run must have in common, or predict would decode other frames
-    "data.fps",
-    "data.channel_order",
-    "data.interpolation",
-    "backbone.name",
-    "backbone.preprocessing",
-    "backbone.size",
-    "backbone.pooling",
-    "backbone.precision",
-    "backbone.dtype",
-)
 
 
 def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=""):
@@ -58,8 +47,8 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
         (`accuracy`, `loss`, `clips`), epochs, steps, seconds, counts.
 
     Raises:
-        ValueError: the folder holds another run (the differences are named); anything the data, the
-            recipe or the records do not allow.
+        ValueError: the folder holds another run (the differences are named), or another process trains in
+            it; anything the data, the recipe or the records do not allow.
         FileNotFoundError: no such data, or no such weights.
         KeyboardInterrupt: a signal came; a checkpoint was saved.
 
@@ -67,12 +56,53 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
         >>> from tfvc import recipe, train
         >>> metrics = train.train(recipe.get("attention_boosted", demo=True))  # doctest: +SKIP
     """
+    recipe = settled(recipe)
     folder = Path(workdir or default_workdir(recipe, data, seed, init_from))
+    with files.locked(folder, "training in"):
+        files.sweep(folder)
+        return _begin(folder, recipe, data, seed, strategy, init_from)
+
+
+def settled(recipe):
+    """The recipe with its paths made absolute, so that the run can be used from any folder.
+
+    Raises:
+        ValueError: `backbone.standardize` is gone round, or is no part of the model.
+    """
+    from tfvc.backbones import weights  # imports nothing heavy
+
+    if "standardize" in recipe.model_args:
+        raise ValueError(
+            f"model_args.standardize={recipe.model_args['standardize']}: settled by backbone.standardize; "
+            "give --set=backbone.standardize=yes (or no, or auto) instead"
+        )
+    if recipe.backbone.standardize == "yes" and "standardize" not in names.keyword_defaults(recipe.model):
+        raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
+    hub = "hub:" if recipe.backbone.name.startswith("hub:") else ""
+    name = hub + _found(recipe.backbone.name.removeprefix(hub), () if hub else (*weights.FILES, "frames"))
+    given = _found(recipe.backbone.weights, ("imagenet", "random", "none"))
+    return replace(
+        recipe,
+        data=replace(recipe.data, lists=_found(recipe.data.lists)),
+        backbone=replace(recipe.backbone, name=name, weights=given),
+    )
+
+
+def _found(path, words=()):
+    """An existing path, absolute; anything else, and the words that win over a path, as it is."""
+    return os.path.abspath(path) if path not in words and os.path.exists(path) else path
+
+
+def _begin(folder, recipe, data, seed, strategy, init_from):
     old = _reopen(folder, recipe, data, seed, init_from)
     print("\n".join(_heading(recipe, data)))
     done = files.read_json(folder / "metrics.json") if old and (folder / "metrics.json").is_file() else None
     if done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
         print(f"this run is complete ({done['epochs']} epochs; asked for {recipe.train.epochs})")
+        if old.recipe.predict != recipe.predict:
+            kept = replace(old.recipe, predict=recipe.predict)
+            workdir.save(folder, kept, old.facts, seed, old.split())
+            print(f"stored for predictions: {recipe.predict}")
         _closing(folder, done)
         return done
     if old and old.recipe.train.epochs != recipe.train.epochs:
@@ -104,41 +134,53 @@ def describe(recipe, data, folder):
         "steps per epoch": unknown,
     }
     rows = {**recipes.flatten(recipe), "workdir": folder, "--data": data or "the demo set", **facts}
+    rows.pop("model_args.standardize", None)  # backbone.standardize is the switch
     return [*_heading(recipe, data), *(f"{key} = {value}" for key, value in rows.items())]
 
 
 def _train(folder, old, recipe, data, seed, strategy, init_from):
     from tfvc import strategy as strategies
     from tfvc import training
+    from tfvc.data import pipeline
+    from tfvc.feed import Feed
 
     started = time.perf_counter()
     devices = strategies.scope(strategy)  # before anything else touches a device
+    if strategy != "default":
+        count = devices.num_replicas_in_sync
+        print(f"strategy {strategy}: {count} replica{'s' if count > 1 else ''}")
     other = workdir.load(init_from).model() if init_from else None
     facts, split = _facts(recipe, data, seed)
     facts.init_from = _absolute(init_from)
+    borrowed = bool(other) and facts.standardized and _has_statistics(other, facts)
+    if borrowed:  # its weights were fitted to what they made of the features
+        facts.say(f"features are standardised as in {init_from}: the statistics come with its weights")
+    elif facts.standardized:
+        facts.say("features are standardised on the training clips")
     _same_split(folder, old, facts, split)
-    feed = _Feed(recipe, facts, split, seed)
+    feed = Feed(recipe, facts, split, seed)
     workdir.save(folder, recipe, facts, seed, split)
 
     training.start(seed, recipe.train.deterministic)
     with training.precision(recipe.train.precision), devices.scope():
         model = _build(recipe, facts.features, len(facts.classes), facts.multi_label, facts.standardized)
-        if facts.standardized:
+        if facts.standardized and not borrowed:
             model.get_layer("standardize").set_statistics(*feed.statistics())
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
-    network, progress = training.fit(
-        model,
-        recipe.train,
-        feed.training,
-        feed.steps,
-        feed.validation(),
-        folder,
-        multi_label=facts.multi_label,
-    )
-    training.keep(network, folder, progress, recipe.train.report)
-    # From the file, as evaluate will: what is reported is what was saved.
-    test = training.measure(workdir.load(folder).model(), feed.test(), facts.multi_label)
+    with pipeline.readable(facts.records):
+        network, progress = training.fit(
+            model,
+            recipe.train,
+            feed.training,
+            feed.steps,
+            feed.validation(),
+            folder,
+            multi_label=facts.multi_label,
+        )
+        training.keep(network, folder, progress, recipe.train.report)
+        # From the file, as evaluate will: what is reported is what was saved.
+        test = training.measure(workdir.load(folder).model(), feed.test(), facts.multi_label)
     reported = progress.best_epoch if recipe.train.report == "best" else progress.epoch
     row = progress.history[reported - 1]
     metrics = {
@@ -159,74 +201,6 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
     return metrics
 
 
-class _Feed:
-    """The batches of a run. Says, and notes, where they are not what the recipe asks for."""
-
-    def __init__(self, recipe, facts, split, seed):
-        from tfvc.data import pipeline  # here, because it imports TensorFlow
-
-        self._pipeline = pipeline
-        self._recipe, self._facts, self._split, self._seed = recipe, facts, split, seed
-        asked = recipe.train.batch_size
-        self.batch = min(asked, len(split["train"]))
-        if self.batch < asked:
-            _note(facts, f"batch of {asked} shrunk to the {self.batch} training clips")
-        left = len(split["train"]) % self.batch
-        if recipe.train.drop_remainder and left:
-            same = "" if recipe.train.shuffle else ", the same ones each time"
-            _note(facts, f"{left} training clips make no full batch and are dropped in each epoch{same}")
-        self._held = split["validation"] or split["test"]
-        if not split["validation"]:
-            _note(facts, "validation: the test part serves in each epoch")
-        self._whole = recipe.train.drop_remainder and len(self._held) >= self.batch
-        if recipe.train.drop_remainder and not self._whole:
-            _note(facts, f"validation: {len(self._held)} clips are less than a batch, so none is dropped")
-        self.steps = self._endless(0)[1]
-
-    def training(self, first_step):
-        """Infinite, shuffled as the recipe says, from a step on."""
-        return self._endless(first_step)[0]
-
-    def validation(self):
-        """One pass over the validation part, or over the test part where there is none."""
-        return self._once(self._held, drop_remainder=self._whole, cache_mb=self._recipe.data.cache_mb)
-
-    def test(self):
-        """One pass over all test clips."""
-        return self._once(self._split["test"])
-
-    def statistics(self):
-        """Mean and variance of the training clips' features."""
-        return self._pipeline.feature_statistics(self._source(self._split["train"]))
-
-    def _endless(self, first_step):
-        return self._pipeline.train_batches(
-            self._source(self._split["train"]),
-            self.batch,
-            seed=self._seed,
-            shuffle=self._recipe.train.shuffle,
-            drop_remainder=self._recipe.train.drop_remainder,
-            first_step=first_step,
-            cache_mb=self._recipe.data.cache_mb,
-        )
-
-    def _once(self, ids, drop_remainder=False, **options):
-        import tensorflow as tf
-
-        dataset = self._pipeline.batches(
-            self._source(ids), self.batch, drop_remainder=drop_remainder, **options
-        )
-        count = len(ids) // self.batch if drop_remainder else -(-len(ids) // self.batch)
-        # Else Keras would warn at the end of each pass that the data ran out.
-        return dataset.map(lambda inputs, labels, _: (inputs, labels)).apply(
-            tf.data.experimental.assert_cardinality(count)
-        )
-
-    def _source(self, ids):
-        f = self._facts
-        return self._pipeline.Source(f.records, f.features, f.classes, f.multi_label, ids)
-
-
 def _facts(recipe, data, seed):
     """What the data tells, and the split: `(workdir.Facts, {"train": ids, ...})`."""
     from tfvc.data import datasets, pipeline, shards, splits
@@ -235,36 +209,35 @@ def _facts(recipe, data, seed):
     encoder = None
     if dataset.kind == "records":
         records = Path(data)
-        _check_records(records, shards.read_manifest(records), recipe)
+        extract.check_records(records, shards.read_manifest(records), recipe)
     else:
-        encoder = extract.load_encoder(recipe, dataset, seed)
+        encoder = extract.load_encoder(recipe, dataset)
         rows = extract.feature_rows(recipe, encoder)
         # A model that cannot be built should not wait for the extraction; any T and width will do here.
         trial = [replace(r, shape=(1, 8) if len(r.shape) == 2 else (1, *r.shape[1:])) for r in rows]
-        _build(recipe, trial, len(dataset.classes), dataset.multi_label)
-        records = extract.extract(dataset, recipe, encoder=encoder, seed=seed)
+        _build(
+            recipe, trial, len(dataset.classes), dataset.multi_label, _standardized(recipe, encoder.weights)
+        )
+        records = extract.extract(dataset, recipe, encoder=encoder)
     manifest = shards.read_manifest(records)
-    weights = encoder.weights if encoder else str(manifest.settings["backbone.weights"])
+    weights = encoder.weights if encoder else _weights_of(manifest, recipe)
     split = splits.split(dataset, recipe.data, seed, manifest.ids)
     frames = recipe.data.frames or pipeline.mean_frames(manifest)
     facts = workdir.Facts(
         dataset=dataset.name,
-        source=data,
-        records=str(records),
+        source=_absolute(data),
+        records=_absolute(records),
         classes=list(dataset.classes),
         features=[replace(row, shape=(frames, *row.shape[1:])) for row in manifest.features],
         multi_label=dataset.multi_label,
         weights=weights,
-        weights_path=str(encoder.weights_path or "") if encoder else "",
         standardized=_standardized(recipe, weights),
     )
     shapes = ", ".join(f"{row.name} {row.shape} {row.dtype}" for row in facts.features)
-    _note(facts, f"backbone {recipe.backbone.name}: weights {weights}")
-    _note(facts, f"{len(facts.classes)} classes; {shapes}")
+    facts.say(f"backbone {recipe.backbone.name}: weights {weights}")
+    facts.say(f"data set {facts.dataset}: {len(facts.classes)} classes; {shapes}")
     for line in (*dataset.notes, *split.notes):
-        _note(facts, line)
-    if facts.standardized:
-        _note(facts, "features are standardised on the training clips")
+        facts.say(line)
     return facts, split.parts()
 
 
@@ -285,16 +258,9 @@ def _build(recipe, rows, num_classes, multi_label, standardize=False):
 
 def _standardized(recipe, weights):
     wanted = recipe.backbone.standardize
-    if recipe.model_args.get("standardize"):
-        return True
     if wanted == "auto":
         return weights.startswith("random") and "standardize" in names.keyword_defaults(recipe.model)
     return wanted == "yes"
-
-
-def _note(facts, line):
-    facts.notes.append(line)
-    print(line)
 
 
 def _reopen(folder, recipe, data, seed, init_from):
@@ -302,7 +268,7 @@ def _reopen(folder, recipe, data, seed, init_from):
     if not (folder / "recipe.json").is_file():
         return None
     old = workdir.load(folder)
-    past = (old.recipe, _absolute(old.facts.source), old.seed, old.facts.init_from)
+    past = (old.recipe, old.facts.source, old.seed, old.facts.init_from)
     present = (recipe, _absolute(data), seed, _absolute(init_from))
     sides = [
         {"model": r.model, "fidelity": r.fidelity, "--data": d, "--seed": s, "--init_from": i}
@@ -330,16 +296,26 @@ def _same_split(folder, old, facts, split):
         )
 
 
-def _check_records(folder, manifest, recipe):
-    flat = recipes.flatten(recipe)
-    flat["backbone.size"] = ",".join(map(str, recipe.backbone.size))
-    there = {key: manifest.settings[key] for key in _MADE_BY if key in manifest.settings}
-    other = recipes.differences(there, {key: flat[key] for key in there})
-    if other:
-        raise ValueError(
-            f"{folder}: these records were made with other settings than the recipe's ({'; '.join(other)}); "
-            "give the ones on the left with --set, or extract again"
-        )
+def _weights_of(manifest, recipe):
+    """The sentence of the weights behind given records; ValueError if the user asked for others.
+
+    `imagenet`, the default, takes what is there: the sentence is printed and stored.
+    """
+    there, asked = str(manifest.settings["backbone.weights"]), recipe.backbone.weights
+    if asked not in ("imagenet", "none"):
+        wanted = "random (" if asked == "random" else f"sha256 {files.sha256(asked)[:12]}"
+        if wanted not in there:
+            raise ValueError(
+                f"{manifest.folder}: these records were made with weights {there}, backbone.weights={asked}; "
+                "leave backbone.weights out, or extract again"
+            )
+    return there
+
+
+def _has_statistics(model, facts):
+    """Whether a model has statistics of features as wide as these."""
+    found = [layer for layer in model.layers if layer.name == "standardize"]
+    return bool(found) and tuple(found[0].mean.shape) == tuple(facts.features[0].shape[1:])
 
 
 def _heading(recipe, data):
@@ -371,7 +347,7 @@ def _absolute(path):
 
 def main(argv=None):
     def run(arguments):
-        recipe = cli.recipe_of(arguments)
+        recipe = settled(cli.recipe_of(arguments))
         given = (arguments.data, arguments.seed)
         if arguments.dry_run:
             folder = arguments.workdir or default_workdir(recipe, *given, arguments.init_from)

@@ -167,7 +167,7 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
 
 def _progress(folder, bare, rule, train, steps_per_epoch):
     """Where the run stands: its newest checkpoint's progress, or a fresh one."""
-    progress = checkpoints.restore(folder / "checkpoints", bare, rule)
+    progress = checkpoints.restore(folder / "checkpoints", bare, rule, train.keep_checkpoints)
     if progress is None:
         return checkpoints.Progress(steps_per_epoch=steps_per_epoch)
     where = folder / "checkpoints"
@@ -232,7 +232,7 @@ def transfer(model, source):
         there = [tuple(w.shape) for w in given[layer.name].weights] if layer.name in given else None
         if here == there:
             layer.set_weights(given[layer.name].get_weights())
-            fitted += 1
+            fitted += bool(layer.trainable_weights)  # statistics alone are no start
         else:
             why = "it is not in the other run" if there is None else f"{there} there, {here} here"
             lines.append(f"layer {layer.name!r} starts fresh: {why}")

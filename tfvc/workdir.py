@@ -16,16 +16,20 @@ class Facts:
     """What only the data could tell. Written beside the recipe before the first step."""
 
     dataset: str  # name, for messages
-    source: str  # --data as given; "" = the embedded demo set
-    records: str  # folder of the extracted shards
+    source: str  # --data, absolute; "" = the embedded demo set
+    records: str  # folder of the extracted shards, absolute
     classes: list  # class names, in label order
     features: list  # rows (Feature), with the final shapes: T frames
     multi_label: bool = False
     weights: str = ""  # backbone weights really used: "random (seed 0)", "imagenet", a file and its checksum
-    weights_path: str = ""  # the file they were read from, "" for random
     standardized: bool = False
     init_from: str = ""  # the run whose weights were the start
     notes: list = field(default_factory=list)  # lines the run printed: shrunken batch, leakage, fallbacks
+
+    def say(self, line):
+        """Prints a line, and keeps it in `notes`."""
+        self.notes.append(line)
+        print(line)
 
 
 @dataclass

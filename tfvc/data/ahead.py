@@ -16,13 +16,14 @@ BATCHES = 8  # decoded frames that wait for the network, in network batches
 class DecodeAhead:
     """Decodes files in threads, in order, a bounded number of frames ahead of who takes them.
 
-    The file being taken may always go on (up to a batch of its own), whatever the later ones hold:
-    so nothing waits in a circle, and a video of an hour never lies in memory whole.
+    The file being taken may always go on, up to half the budget of its own, whatever the later ones hold:
+    so nothing waits in a circle, and of a video of an hour only so many pictures lie in memory. (What
+    `encode_all` makes of them does so whole, clip by clip: `max_frames` among the options bounds it.)
 
     Args:
         paths: files, in the order in which they will be taken.
         options: of `video.iter_frames`.
-        budget: decoded frames that may wait, over all files.
+        budget: decoded frames that may wait, over all files; half as many again for the file being taken.
         threads: decoders; None = one a processor.
     """
 
@@ -31,7 +32,7 @@ class DecodeAhead:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._changed = threading.Condition()
-        self._jobs = {}  # index -> (future, frames that wait, warnings)
+        self._jobs = {}  # index -> (future, queue of frames that wait, warnings)
         self._submitted = self._waiting = self._head = 0
         self._closed = False
 
@@ -93,7 +94,7 @@ class DecodeAhead:
 
 @dataclass
 class Encoded:
-    """One file through decoder and network."""
+    """One file through decoder and network: all its features, none of its pictures (but for `frames`)."""
 
     index: int
     times: list = field(default_factory=list)  # seconds, one a frame

@@ -3,6 +3,7 @@
 Records stay serialised, in their stored dtype, until a whole batch is parsed at once.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,8 +66,9 @@ def train_batches(source, batch_size, *, seed=0, shuffle, drop_remainder, first_
         `schema.parse_batch` gives them, and the batches of one epoch.
 
     Raises:
-        ValueError: a shard that is missing, cut short or damaged; ids or rows that the records do not
-            have; a clip without a label; no full batch.
+        ValueError: a shard that is missing, cut short or damaged (where the records are streamed, damage
+            shows on the way: iterate within `readable`); ids or rows that the records do not have; a clip
+            without a label; no full batch.
     """
     opened = _open(source)
     bare = next((r["id"] for r in opened.records if not r["labels"]), None)
@@ -108,6 +110,21 @@ def batches(source, batch_size, *, drop_remainder=False, cache_mb=0):
     )
 
 
+@contextlib.contextmanager
+def readable(folder):
+    """Around whatever reads batches from disk: a shard that breaks on the way is named.
+
+    Raises:
+        ValueError: in place of TensorFlow's error; a shard is damaged, or gone.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        shards.verify(folder)  # names the file
+        first = error.message.strip().splitlines()[0]
+        raise ValueError(f"{folder}: cannot be read ({first})") from None
+
+
 def mean_frames(manifest):
     """T of the paper: int(mean frame count over the whole data set).
 
@@ -131,15 +148,16 @@ def feature_statistics(source, name="frames", batch_size=16):
     count, mean, squares = 0, 0.0, 0.0
     if name not in {row.name for row in source.rows}:
         raise ValueError(suggest("row", name, [row.name for row in source.rows]))
-    for values, lengths in _pass(source, batch_size, False, 0, lambda i, _, __, n: (i[name], n[name])):
-        real = values.numpy()[tf.sequence_mask(lengths, tf.shape(values)[1]).numpy()].astype(np.float64)
-        if not len(real):
-            continue
-        # Chan et al.'s update: sums of squares of raw values would cancel.
-        middle = real.mean(0)
-        delta, total = middle - mean, count + len(real)
-        squares = squares + ((real - middle) ** 2).sum(0) + delta**2 * (count * len(real) / total)
-        mean, count = mean + delta * (len(real) / total), total
+    with readable(source.folder):
+        for values, lengths in _pass(source, batch_size, False, 0, lambda i, _, __, n: (i[name], n[name])):
+            real = values.numpy()[tf.sequence_mask(lengths, tf.shape(values)[1]).numpy()].astype(np.float64)
+            if not len(real):
+                continue
+            # Chan et al.'s update: sums of squares of raw values would cancel.
+            middle = real.mean(0)
+            delta, total = middle - mean, count + len(real)
+            squares = squares + ((real - middle) ** 2).sum(0) + delta**2 * (count * len(real) / total)
+            mean, count = mean + delta * (len(real) / total), total
     if not count:
         raise ValueError(f"{source.folder}: no real frame of {name!r} to standardise by")
     return np.float32(mean), np.float32(squares / count)
@@ -220,12 +238,8 @@ def _order(count, seed, number):
 def _in_memory(opened, source, shuffle, seed):
     """All records as one string tensor, read once, and a function: epoch -> dataset of indices."""
     count = len(opened.records)
-    try:
-        with tf.device("CPU"):
-            records = _read(opened.files, opened.keep).batch(count).get_single_element()
-    except tf.errors.DataLossError as error:
-        shards.verify(source.folder)  # names the file
-        raise ValueError(f"{source.folder}: cannot be read ({error.message})") from None
+    with readable(source.folder), tf.device("CPU"):
+        records = _read(opened.files, opened.keep).batch(count).get_single_element()
 
     def epoch(number):
         order = _order(count, seed, number) if shuffle else tf.range(count)

@@ -1,0 +1,75 @@
+"""What a run is fed: training, validation and test batches out of its records."""
+
+import tensorflow as tf
+
+from tfvc.data import pipeline
+
+
+class Feed:
+    """The batches of a run. Says, and notes, where they are not what the recipe asks for.
+
+    Args:
+        recipe: a resolved `tfvc.recipe.Recipe`.
+        facts: `tfvc.workdir.Facts`; what is said goes into its notes.
+        split: `{"train": ids, "validation": ids, "test": ids}`.
+        seed: of the order.
+    """
+
+    def __init__(self, recipe, facts, split, seed):
+        self._recipe, self._facts, self._split, self._seed = recipe, facts, split, seed
+        asked = recipe.train.batch_size
+        self.batch = min(asked, len(split["train"]))
+        if self.batch < asked:
+            facts.say(f"batch of {asked} shrunk to the {self.batch} training clips")
+        left = len(split["train"]) % self.batch
+        if recipe.train.drop_remainder and left:
+            same = "" if recipe.train.shuffle else ", the same ones each time"
+            facts.say(f"{left} training clips make no full batch and are dropped in each epoch{same}")
+        self._held = split["validation"] or split["test"]
+        if not split["validation"]:
+            choice = recipe.train.report == "best" or recipe.train.patience
+            chooses = " and chooses the epoch that is reported" if choice else ""
+            facts.say(f"validation: the test part serves in each epoch{chooses}")
+        self._whole = recipe.train.drop_remainder and len(self._held) >= self.batch
+        if recipe.train.drop_remainder and not self._whole:
+            facts.say(f"validation: {len(self._held)} clips are less than a batch, so none is dropped")
+        self.steps = self._endless(0)[1]
+
+    def training(self, first_step):
+        """Infinite, shuffled as the recipe says, from a step on."""
+        return self._endless(first_step)[0]
+
+    def validation(self):
+        """One pass over the validation part, or over the test part where there is none."""
+        return self._once(self._held, drop_remainder=self._whole, cache_mb=self._recipe.data.cache_mb)
+
+    def test(self):
+        """One pass over all test clips."""
+        return self._once(self._split["test"])
+
+    def statistics(self):
+        """Mean and variance of the training clips' features."""
+        return pipeline.feature_statistics(self._source(self._split["train"]))
+
+    def _endless(self, first_step):
+        return pipeline.train_batches(
+            self._source(self._split["train"]),
+            self.batch,
+            seed=self._seed,
+            shuffle=self._recipe.train.shuffle,
+            drop_remainder=self._recipe.train.drop_remainder,
+            first_step=first_step,
+            cache_mb=self._recipe.data.cache_mb,
+        )
+
+    def _once(self, ids, drop_remainder=False, **options):
+        dataset = pipeline.batches(self._source(ids), self.batch, drop_remainder=drop_remainder, **options)
+        count = len(ids) // self.batch if drop_remainder else -(-len(ids) // self.batch)
+        # Else Keras would warn at the end of each pass that the data ran out.
+        return dataset.map(lambda inputs, labels, _: (inputs, labels)).apply(
+            tf.data.experimental.assert_cardinality(count)
+        )
+
+    def _source(self, ids):
+        f = self._facts
+        return pipeline.Source(f.records, f.features, f.classes, f.multi_label, ids)
