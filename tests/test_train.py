@@ -17,6 +17,7 @@ from tfvc import files, workdir
 from tfvc import recipe as recipes
 from tfvc import train as train_module
 from tfvc.data import datasets, schema, shards
+from tfvc.feed import Feed
 from tfvc.recipe import Feature
 from tfvc.train import default_workdir, train
 
@@ -457,17 +458,35 @@ def _newest(folder):
 
 @pytest.mark.slow
 def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
-    own = ["model_args.dropout=0", "train.epochs=2"]
-    process = command(*flags(records, tmp_path / "two", *own), "--strategy=cpu:2")
-    train(recipe(*own), data=records, workdir=str(tmp_path / "one"))
+    # 27 training clips, 13 for validation, batches of 15: nothing that two replicas could share equally.
+    own = ["model_args.dropout=0", "train.epochs=4", "data.test_fraction=0.325"]
+    two = flags(records, tmp_path / "two", *own, "train.batch_size=15")
+    process = command(*two, "--strategy=cpu:2")
+    train(recipe(*own, "train.batch_size=14"), data=records, workdir=str(tmp_path / "one"))
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
     assert "strategy cpu:2: 2 replicas" in out.splitlines()
+    assert "batch of 15 shrunk to 14, a multiple of 2 replicas" in out.splitlines()
     tables = [np.genfromtxt(tmp_path / n / "log.csv", delimiter=";", names=True) for n in ("one", "two")]
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-3)
     for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_replicas_share_a_batch_equally_and_what_is_left_out_is_said(records, capsys):
+    ids = shards.read_manifest(records).ids
+    split = {"train": ids[:13], "validation": [], "test": ids[13:]}
+    facts = workdir.Facts("set", "", records, ["left", "right"], [replace(ROW, shape=(4, 6))])
+    asked = recipe("train.drop_remainder=false", "train.batch_size=5")
+    feed = Feed(asked, facts, split, 0, replicas=2)
+    sizes = [len(labels) for _, labels in feed.training(0).take(feed.steps)]
+    assert (feed.batch, sizes) == (4, [4, 4, 4])
+    assert sum(len(labels) for _, labels in feed.validation()) == 27
+    out = capsys.readouterr().out
+    assert "1 training clips make no equal parts for 2 replicas and are dropped in each epoch" in out
+    with pytest.raises(ValueError, match="16 replicas share a batch of 8; expected at least one clip each"):
+        Feed(recipe(), facts, split, 0, replicas=16)
 
 
 def test_frames_of_the_recipe_replace_the_mean(records, tmp_path):

@@ -1,7 +1,7 @@
 """What happens around each step of `fit`: the clock of the data, the guard, the board, the books.
 
-They run in this order: Meter (measures, stops on NaN), Board (TensorBoard), Books (history, CSV log,
-best model, early stopping, checkpoints, Ctrl-C).
+They run in this order: Validation, Meter (measures, stops on NaN), Board (TensorBoard), Books (history,
+CSV log, best model, early stopping, checkpoints, Ctrl-C).
 """
 
 import math
@@ -93,6 +93,26 @@ class Signals:
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old = {}
+
+
+class Validation(keras.callbacks.Callback):
+    """Measures the validation part at the end of each epoch, on one device, and adds `val_*` to the logs.
+
+    `fit` would do it under the strategy, and there a last batch that cannot be shared equally among the
+    replicas makes the loss wrong, or NaN where a replica gets nothing.
+
+    Args:
+        judge: the network, compiled outside the strategy; it shares the weights that are trained.
+        dataset: finite, of (inputs, labels).
+    """
+
+    def __init__(self, judge, dataset):
+        super().__init__()
+        self._judge, self._dataset = judge, dataset
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = self._judge.evaluate(self._dataset, verbose=0, return_dict=True)
+        logs.update({f"val_{name}": value for name, value in values.items()})
 
 
 class Meter(keras.callbacks.Callback):

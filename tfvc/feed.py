@@ -13,18 +13,32 @@ class Feed:
         facts: `tfvc.workdir.Facts`; what is said goes into its notes.
         split: `{"train": ids, "validation": ids, "test": ids}`.
         seed: of the order.
+        replicas: devices that share a batch, in equal parts.
+
+    Raises:
+        ValueError: the batch has not one clip for each replica.
     """
 
-    def __init__(self, recipe, facts, split, seed):
+    def __init__(self, recipe, facts, split, seed, replicas=1):
         self._recipe, self._facts, self._split, self._seed = recipe, facts, split, seed
-        asked = recipe.train.batch_size
-        self.batch = min(asked, len(split["train"]))
-        if self.batch < asked:
-            facts.say(f"batch of {asked} shrunk to the {self.batch} training clips")
-        left = len(split["train"]) % self.batch
-        if recipe.train.drop_remainder and left:
+        self._replicas, asked, clips = replicas, recipe.train.batch_size, len(split["train"])
+        self.batch = min(asked, clips) // replicas * replicas
+        if not self.batch:
+            raise ValueError(
+                f"{replicas} replicas share a batch of {min(asked, clips)}; expected at least one clip each: "
+                "raise train.batch_size, or give more clips, or fewer replicas"
+            )
+        if clips < asked:
+            facts.say(f"batch of {asked} shrunk to the {clips} training clips")
+        if self.batch < min(asked, clips):
+            facts.say(
+                f"batch of {min(asked, clips)} shrunk to {self.batch}, a multiple of {replicas} replicas"
+            )
+        left = clips % (self.batch if recipe.train.drop_remainder else replicas)
+        if left:
             same = "" if recipe.train.shuffle else ", the same ones each time"
-            facts.say(f"{left} training clips make no full batch and are dropped in each epoch{same}")
+            what = "full batch" if recipe.train.drop_remainder else f"equal parts for {replicas} replicas"
+            facts.say(f"{left} training clips make no {what} and are dropped in each epoch{same}")
         self._held = split["validation"] or split["test"]
         if not split["validation"]:
             choice = recipe.train.report == "best" or recipe.train.patience
@@ -59,6 +73,7 @@ class Feed:
             shuffle=self._recipe.train.shuffle,
             drop_remainder=self._recipe.train.drop_remainder,
             first_step=first_step,
+            replicas=self._replicas,
             cache_mb=self._recipe.data.cache_mb,
         )
 

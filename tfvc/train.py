@@ -158,7 +158,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
     elif facts.standardized:
         facts.say("features are standardised on the training clips")
     _same_split(folder, old, facts, split)
-    feed = Feed(recipe, facts, split, seed)
+    feed = Feed(recipe, facts, split, seed, devices.num_replicas_in_sync)
     workdir.save(folder, recipe, facts, seed, split)
 
     training.start(seed, recipe.train.deterministic)

@@ -12,7 +12,17 @@ import tensorflow as tf
 from keras import ops
 
 from tfvc import checkpoints, names
-from tfvc.callbacks import Board, Books, DataWait, Meter, Signals, Stopped, patience_is_out, write_log
+from tfvc.callbacks import (
+    Board,
+    Books,
+    DataWait,
+    Meter,
+    Signals,
+    Stopped,
+    Validation,
+    patience_is_out,
+    write_log,
+)
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -143,6 +153,10 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     meter = Meter(progress, lambda: {"loss": tracker, "accuracy": accuracy}, wait)
     board = Board(folder / "logs", meter)
     callbacks = [meter, board, Books(bare, train, folder, meter, signals)]
+    if validation is not None:
+        judge = keras.Model(model.input, model.output)
+        _judged(judge, multi_label)
+        callbacks.insert(0, Validation(judge, validation))
     try:
         with signals:
             while progress.epoch < train.epochs and not patience_is_out(train, progress):
@@ -152,7 +166,6 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
                     initial_epoch=progress.epoch,
                     epochs=progress.epoch + 1 if done else train.epochs,  # first the rest of a broken epoch
                     steps_per_epoch=steps_per_epoch - done,
-                    validation_data=validation,
                     callbacks=callbacks,
                     shuffle=False,  # the batches come in their order already
                     verbose=1 if sys.stdout.isatty() else 2,
@@ -205,9 +218,13 @@ def keep(network, folder, progress, report):
 
 def measure(model, dataset, multi_label=False):
     """`{"accuracy": ..., "loss": ...}` of a model over a finite dataset of (inputs, labels)."""
-    model.compile(loss=_loss(multi_label), metrics=[_accuracy(multi_label)], jit_compile=False)
+    _judged(model, multi_label)
     result = model.evaluate(dataset, verbose=0, return_dict=True)
     return {"accuracy": float(result["accuracy"]), "loss": float(result["loss"])}
+
+
+def _judged(model, multi_label):
+    model.compile(loss=_loss(multi_label), metrics=[_accuracy(multi_label)], jit_compile=False)
 
 
 def transfer(model, source):

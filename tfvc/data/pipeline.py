@@ -44,7 +44,9 @@ class _Opened:
     classes: list  # the manifest's
 
 
-def train_batches(source, batch_size, *, seed=0, shuffle, drop_remainder, first_step=0, cache_mb=1024):
+def train_batches(
+    source, batch_size, *, seed=0, shuffle, drop_remainder, first_step=0, replicas=1, cache_mb=1024
+):
     """Batches for `fit`, without end.
 
     Where the wanted records fit into `cache_mb` they are read once and kept, and each epoch is a full
@@ -59,6 +61,8 @@ def train_batches(source, batch_size, *, seed=0, shuffle, drop_remainder, first_
         drop_remainder: whether the last, smaller batch of an epoch is left out.
         first_step: batches to pass over: a run resumed at step n goes on with the batch it would have
             had.
+        replicas: devices that share a batch. TensorFlow gives them equal parts only of a multiple of their
+            number, so the last batch is cut to one.
         cache_mb: MiB of serialised records kept in memory.
 
     Returns:
@@ -68,13 +72,15 @@ def train_batches(source, batch_size, *, seed=0, shuffle, drop_remainder, first_
     Raises:
         ValueError: a shard that is missing, cut short or damaged (where the records are streamed, damage
             shows on the way: iterate within `readable`); ids or rows that the records do not have; a clip
-            without a label; no full batch.
+            without a label; no full batch; a batch that is no multiple of the replicas.
     """
     opened = _open(source)
     bare = next((r["id"] for r in opened.records if not r["labels"]), None)
     if bare is not None:
         raise ValueError(f"{source.folder}: clip {bare!r} has no label, and cannot be trained on")
-    count = len(opened.records)
+    if batch_size % replicas:
+        raise ValueError(f"batch_size={batch_size}: expected a multiple of the {replicas} replicas")
+    count = len(opened.records) // replicas * replicas
     steps = count // batch_size if drop_remainder else math.ceil(count / batch_size)
     if not steps:
         raise ValueError(f"{count} clips make no batch of {batch_size}; lower train.batch_size")
@@ -88,7 +94,7 @@ def train_batches(source, batch_size, *, seed=0, shuffle, drop_remainder, first_
 
     def batched(number):
         skipped = tf.where(number == first_epoch, tf.constant(done * batch_size, tf.int64), 0)
-        return epoch(number).skip(skipped).batch(batch_size, drop_remainder)
+        return epoch(number).take(count).skip(skipped).batch(batch_size, drop_remainder)
 
     dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(batched)
     return _parsed(
