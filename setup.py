@@ -14,6 +14,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    package_dir={"": "."},  # said, so that an editable install is a plain path: it works in any folder
     packages=find_packages(
         include=["tfvc", "tfvc.*", "starter", "starter.*", "experiments", "experiments.*"]
     ),

@@ -27,6 +27,8 @@ def test_flags_arrive_with_their_types():
     [
         (["--sed=3"], "sed"),
         (["--seed=three"], "three"),
+        (["--seed=-1"], "--seed=-1"),
+        (["--seed=4294967296"], "--seed=4294967296"),
         (["data"], "unexpected argument 'data'"),
         (["--model"], "model"),
     ],
@@ -98,3 +100,23 @@ def test_a_field_that_the_data_has_no_use_for_is_refused(text, tmp_path):
         cli.recipe_of(arguments)
     arguments.data = "" if "clips" in text or "form" in text else str(tmp_path)
     assert cli.recipe_of(arguments)
+
+
+def test_errors_of_tensorflow_and_of_memory_are_one_line(capsys):
+    import tensorflow as tf
+
+    for error, words in (
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore"), "lower train.batch_size"),
+        (MemoryError("Unable to allocate 9 TiB"), "Unable to allocate 9 TiB"),
+        (tf.errors.InternalError(None, None, "odd\nmore"), "TensorFlow: odd (TFVC_DEBUG=1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            cli.command("tfvc.x", "Doc.", ("seed",), raising(error), [])
+        err = capsys.readouterr().err
+        assert stopped.value.code == 1 and words in err and len(err.splitlines()) == 1
+
+
+def test_progress_tells_rate_and_time_left_in_a_log_too(capsys):
+    with cli.progress(4, 1, "clip") as bar:
+        bar.update(3)
+    assert "4/4" in (err := capsys.readouterr().err) and "clip/s" in err

@@ -200,6 +200,7 @@ def test_every_fault_of_a_jsonl_manifest_is_listed_by_line(tmp_path):
     good = '{"id": "1", "path": "a.mp4", "labels": ["x"]}'
     deep = "[" * 100000
     rows = [good, "{", "3", '{"id": "2"}', '{"id": "3", "path": ["a.mp4"], "labels": "x"}', good, deep]
+    rows += ['{"id": ' + "9" * 5000 + "}", good.replace('"1"', '"4\\ud800"')]
     file.write_text("\n".join(rows), encoding="utf-8")
     with pytest.raises(ValueError) as error:
         datasets.load(Data(), str(file))
@@ -211,6 +212,8 @@ def test_every_fault_of_a_jsonl_manifest_is_listed_by_line(tmp_path):
         (5, "path: expected text, found list"),
         (6, "id '1' stands in line 1"),
         (7, "not JSON"),
+        (8, "not JSON"),
+        (9, "id: half a surrogate pair is no text"),
     ]:
         assert f"{file}:{line}: {reason}" in text
 

@@ -259,7 +259,7 @@ def test_predict_goes_on_and_decodes_only_what_changed(run, clips, tmp_path, mon
 
 
 def test_predict_that_dies_midway_keeps_what_was_written(run, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "_EVERY", 2)
+    monkeypatch.setattr(predict, "_SECONDS", 0.0)
     real, seen = predict._rows, []
 
     def rows(path, *rest):
@@ -285,6 +285,10 @@ def test_predict_lists_bad_files_and_refuses_absent_ones(run, clips, tmp_path):
     assert str(tmp_path / "bad.mp4") in (tmp_path / "out.csv.skipped.csv").read_text()
     with pytest.raises(ValueError, match="not one of 1 files could be predicted"):
         predict.predict(run, [tmp_path / "bad.mp4"], tmp_path / "none.csv")
+    kept = (tmp_path / "out.csv").read_bytes()
+    with pytest.raises(ValueError, match="not one of 1 files could be predicted"):
+        predict.predict(run, [tmp_path / "bad.mp4"], tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == kept
     with pytest.raises(FileNotFoundError, match=r"absent.mp4: no such file"):
         predict.predict(run, [tmp_path / "absent.mp4"])
     with pytest.raises(ValueError, match=r"ends in .csv or .json"):

@@ -21,7 +21,7 @@ ARROWS = {
     "tfvc.names": set(),
     "tfvc.files": set(),
     "tfvc.recipe": {"tfvc.names"},
-    "tfvc.cli": {"tfvc", "tfvc.names", "tfvc.recipe", "absl"},
+    "tfvc.cli": {"tfvc", "tfvc.names", "tfvc.recipe", "tfvc.files", "absl", "tqdm"},
     "tfvc.workdir": {"tfvc", "tfvc.files", "tfvc.recipe", "keras", "tfvc.layers"},
     "tfvc.recipes": {"tfvc.recipe"},
     "tfvc.layers": {"keras", "tfvc.layers"},

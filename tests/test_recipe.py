@@ -153,3 +153,17 @@ def test_spaces_around_a_field_change_nothing():
 def test_group_names_stay_text_however_often_they_are_set():
     twice = get("attention_boosted", overrides=["data.test_groups=01,2", "data.test_groups=02"])
     assert twice.data.test_groups == ("02",)
+
+
+def test_what_a_model_lets_choose_is_checked_without_keras():
+    with pytest.raises(ValueError, match=r"model_args.mode 'cnn_lsmt' \(did you mean 'cnn_lstm'"):
+        recipe.get("attention_boosted", overrides=["model_args.mode=cnn_lsmt"])
+
+
+def test_a_value_of_another_type_in_a_stored_recipe_is_named():
+    tree = recipe.to_json(recipe.get("attention_boosted"))
+    for section, key, value in (("train", "epochs", "five"), ("train", "jit", 1), ("data", "fps", "1")):
+        broken = {**tree, section: {**tree[section], key: value}}
+        with pytest.raises(ValueError, match=f"{section}.{key}={value!r}: expected"):
+            recipe.from_json(broken)
+    assert recipe.from_json({**tree, "data": {**tree["data"], "fps": 2}}).data.fps == 2

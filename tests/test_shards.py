@@ -211,6 +211,31 @@ def test_damage_is_found_and_named_and_mended(tmp_path, capsys):
     assert again == before and shard.read_bytes() == good
 
 
+@pytest.mark.parametrize(
+    "where, value",
+    [
+        (("shards", 0, "file"), "../../etc/passwd"),
+        (("shards", 0, "records", 0, "labels"), ["a"]),
+        (("shards", 0, "records", 0, "frames"), None),
+        (("shards", 0, "bytes"), [1]),
+        (("shards",), {"a": 1}),
+        (("classes",), [1, 2]),
+        (("settings",), "x"),
+        (("features",), [3]),
+    ],
+)
+def test_an_edited_manifest_is_refused_by_name(tmp_path, where, value):
+    write(tmp_path, dataset())
+    tree = json.loads((tmp_path / "manifest.json").read_text())
+    part = tree
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=r"manifest\.json: not a manifest of this version"):
+        shards.read_manifest(tmp_path)
+
+
 def test_nothing_in_the_manifest_tells_when_or_where(tmp_path):
     write(tmp_path / "one", dataset())
     write(tmp_path / "two", dataset())

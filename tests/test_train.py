@@ -384,14 +384,39 @@ def test_dry_run_is_quick_and_marks_what_only_the_data_can_tell():
     lines = out.splitlines()
     assert "train.epochs = 7" in lines and "backbone.name = vgg16" in lines
     assert "demo set: train.batch_size=16 (not the paper's setting)" in lines
+    assert "data.frames = 0, settled <from the data>" in lines
     marked = [line.split(" = ")[0] for line in lines if line.endswith(recipes.FROM_DATA)]
     assert marked == [
+        "data.kind",
+        "data.frames",
+        "backbone.standardize",
+        "train.batch_size",
         "classes",
         "frames per clip (T)",
         "feature width (D)",
         "clips in training, validation, test",
         "steps per epoch",
     ]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--backbone=vgg18"], "unknown backbone 'vgg18' (did you mean 'vgg19'?)"),
+        (["--backbone=my/net.keras"], "my/net.keras: no such model"),
+        (["--data=absent"], "absent: no such file or folder"),
+        (["--strategy=mirored"], "unknown strategy 'mirored' (did you mean 'mirrored'?)"),
+        (["--strategy=cpu:0"], "unknown strategy 'cpu:0'"),
+        (["--init_from=absent"], "absent/recipe.json: no such file"),
+        (["--set=model_args.mode=cnn_lsmt"], "unknown value of model_args.mode 'cnn_lsmt'"),
+        (["--seed=-1"], "--seed=-1"),
+    ],
+)
+def test_a_dry_run_refuses_names_that_are_none(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_module.main(["--dry_run", *words])
+    out, err = capsys.readouterr()
+    assert stopped.value.code and message in err and not out and len(err.splitlines()) == 1
 
 
 def test_a_demo_override_that_the_user_replaced_is_not_announced():

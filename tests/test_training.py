@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from tfvc import callbacks, checkpoints, recipe, strategy, training
 from tfvc.layers import Standardize
@@ -215,6 +218,13 @@ def test_a_pipeline_that_sleeps_half_of_each_step_reads_half(tmp_path):
     assert all(0.4 <= share <= 0.6 for share in shares), shares
 
 
+def test_the_time_of_a_checkpoint_is_not_the_speed_of_the_model(tmp_path, monkeypatch):
+    save = checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *given: (time.sleep(0.5), save(*given)))
+    history = fit(tmp_path, replace(TRAIN, checkpoint_steps=1))[1].history
+    assert history[-1]["examples_per_second"] > 2 * TRAIN.batch_size / 0.5
+
+
 def test_a_cached_pipeline_hardly_waits(tmp_path):
     shares = waited(tmp_path, lambda first: batches(first).cache())
     assert all(share < 0.05 for share in shares), shares
@@ -332,6 +342,22 @@ def test_a_full_disk_stops_with_the_earlier_checkpoint_intact(tmp_path, monkeypa
     assert left == [f"step-{STEPS:08d}.json", f"step-{STEPS:08d}.npz"]
     assert fit(tmp_path)[1].epoch == 2
     assert f"going on from step {STEPS} " in capsys.readouterr().out
+
+
+def test_a_disk_that_fills_up_in_a_checkpoint_is_told_with_the_file(tmp_path):
+    code = """
+import resource, sys
+import numpy as np
+from tfvc import checkpoints, files
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+with files.aside(sys.argv[1]) as temporary:
+    checkpoints._write(temporary, {"weights": np.zeros(9999)})
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "step.npz")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "File too large" in last and str(tmp_path / "step.npz") in last
+    assert "Exception ignored" not in done.stderr and not list(tmp_path.iterdir())
 
 
 # ---- stopping ----

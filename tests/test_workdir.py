@@ -1,5 +1,7 @@
 """A run is a folder, read back as it was written."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -52,7 +54,33 @@ def test_what_is_no_run_is_refused_by_name(run, tmp_path):
         workdir.load(tmp_path / "none")
     tree = files.read_json(tmp_path / "recipe.json")
     none = {k: v for k, v in tree.items() if k != "facts"}
-    for broken in (none, {**tree, "facts": {"odd": 1}}, {**tree, "facts": 3}):
+    late = {**tree, "recipe": {**tree["recipe"], "train": {**tree["recipe"]["train"], "epochs": "five"}}}
+    odd = ([], 3, none, late, {**tree, "recipe": []}, {**tree, "seed": "x"})
+    for broken in (*odd, {**tree, "facts": {"odd": 1}}, {**tree, "facts": 3}):
         files.write_json(tmp_path / "recipe.json", broken)
         with pytest.raises(ValueError, match=r"recipe\.json: not the recipe of a run of this version"):
             workdir.load(tmp_path)
+
+
+def test_a_damaged_model_or_split_is_named_in_one_line(run):
+    path, settings, facts = run
+    build_model(facts.features, 2, **settings.model_args).save(path / "model.keras")
+    whole = (path / "model.keras").read_bytes()
+    middle = len(whole) // 2
+    for damage in (whole[:middle], b"", whole[:middle] + b"damage" * 99 + whole[middle + 594 :]):
+        (path / "model.keras").write_bytes(damage)
+        with pytest.raises(ValueError, match=r"model\.keras: ") as error:
+            workdir.load(path).model()
+        assert len(str(error.value).splitlines()) == 1
+    for tree in ([], {"train": 3}, {"train": [1]}):
+        files.write_json(path / "split.json", tree)
+        with pytest.raises(ValueError, match=r"split\.json: not the split of a run"):
+            workdir.load(path).split()
+
+
+def test_a_model_file_that_unpacks_without_end_is_refused(run):
+    path = run[0]
+    with zipfile.ZipFile(path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (64 << 20))
+    with pytest.raises(ValueError, match=r"model\.keras: would unpack to 0\.0671 GB"):
+        workdir.load(path).model()

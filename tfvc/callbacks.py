@@ -135,6 +135,9 @@ class Meter(keras.callbacks.Callback):
         self.progress.partial = {}
         self._sums = self._read()
         self._timed = []  # (clips, seconds, waited) of each step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Here, not at the end of the step before: the time of a checkpoint is not the model's.
         self._clock, self._waited = time.perf_counter(), self._wait.seconds
 
     def on_train_batch_end(self, batch, logs=None):
@@ -147,12 +150,12 @@ class Meter(keras.callbacks.Callback):
         if not math.isfinite(values["loss"]):
             raise ValueError(
                 f"step {self.progress.step}: the loss is {values['loss']}. Lower train.learning_rate or look "
-                "at the data; the checkpoint before it is kept"
+                "at the data; an earlier checkpoint, if there is one, is kept"
             )
         took = (sums["loss"][1] - self._sums["loss"][1], now - self._clock, waited - self._waited)
         self._timed.append(took)
         self.step_values = {**values, "learning_rate": self._rate(), **_speed([took])}
-        self._sums, self._clock, self._waited = sums, now, waited
+        self._sums = sums
 
     def on_epoch_end(self, epoch, logs=None):
         # The first step of a sitting traces and compiles: it says nothing about the speed of the others.
@@ -239,7 +242,10 @@ class Books(keras.callbacks.Callback):
         key = f"val_{self._recipe.monitor}"
         for name, value in values.items():
             if not math.isfinite(value):
-                raise ValueError(f"step {progress.step}: {name} is {value}; the checkpoint before it is kept")
+                raise ValueError(
+                    f"step {progress.step}: {name} is {value}. Lower train.learning_rate or look at the "
+                    "data; an earlier checkpoint, if there is one, is kept"
+                )
         if progress.history:
             values = {k: values[k] for k in progress.history[0] if k in values}  # one order of columns
         progress.history.append({"epoch": epoch + 1, **values})

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def save(folder, model, optimizer, progress, keep=2):
         if arrays[key].dtype.kind == "f" and not np.isfinite(arrays[key]).all():
             raise ValueError(
                 f"step {progress.step}: {variable.path} is not finite. Lower train.learning_rate or look at "
-                f"the data; the checkpoint before it is kept in {folder}"
+                f"the data; an earlier checkpoint, if there is one, is kept in {folder}"
             )
     path = folder / f"step-{progress.step:08d}.npz"
     with files.aside(path) as temporary:
@@ -139,8 +140,11 @@ def _assign(path, stored, variables):
 
 
 def _write(path, arrays):
-    with open(path, "wb") as f:  # given a name, NumPy would add its own suffix
-        np.savez(f, **arrays)
+    """An `.npz`. Not by `np.savez`: on a full disk the garbage collector closes its archive once more."""
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, array, allow_pickle=False)
 
 
 def _recorded(path):

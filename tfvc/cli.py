@@ -9,7 +9,12 @@ import sys
 from absl import flags
 
 import tfvc
-from tfvc import names, recipe
+from tfvc import files, names, recipe
+
+
+def _define_seed(name, default, text, flag_values):
+    flags.DEFINE_integer(name, default, text, 0, 2**32 - 1, flag_values=flag_values)  # NumPy's bounds
+
 
 _SHARED = {
     "model": (flags.DEFINE_string, "attention_boosted", "which paper: {models}"),
@@ -30,7 +35,7 @@ _SHARED = {
         "folder of the run (extract: of the records); empty: named by the recipe",
     ),
     "set": (flags.DEFINE_multi_string, [], "recipe field, as --set=train.epochs=5; repeatable"),
-    "seed": (flags.DEFINE_integer, 0, "seed of the split, the model's first weights and the order"),
+    "seed": (_define_seed, 0, "seed of the split, the model's first weights and the order"),
 }
 _OWN = {
     "backbone": (flags.DEFINE_string, "", "short for --set=backbone.name=..."),
@@ -87,14 +92,39 @@ def _guarded(prog, values, doc, argv, run, paths):
         return 130
     except BrokenPipeError:
         return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, *_tensorflow_errors()) as error:
         if os.environ.get("TFVC_DEBUG"):
             raise
-        text = str(error)
-        if isinstance(error, OSError) and error.errno and error.strerror:
-            text = f"{error.filename or 'i/o'}: {error.strerror}"
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {_text(error)}", file=sys.stderr)
         return 2 if isinstance(error, Usage) else 1
+
+
+def _tensorflow_errors():
+    """TensorFlow's own class of errors, where it has been imported at all."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (tensorflow.errors.OpError,) if tensorflow else ()
+
+
+def _text(error):
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"{error.filename or 'i/o'}: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return (
+            "out of memory; lower train.batch_size, backbone.batch_size or data.cache_mb, or pool the "
+            f"features (backbone.pooling=avg) ({files.first_line(error)})"
+        )
+    if isinstance(error, _tensorflow_errors()):
+        return f"TensorFlow: {files.first_line(error)} (TFVC_DEBUG=1 shows the whole traceback)"
+    return str(error)
+
+
+def progress(total, done, unit):
+    """tqdm's bar with rate and time left, on the terminal; in a log, a line every half minute."""
+    from tqdm import tqdm
+
+    live = sys.stderr.isatty()
+    shape = {"mininterval": 0.1} if live else {"mininterval": 30, "ncols": 0}
+    return tqdm(total=total, initial=done, unit=unit, **shape)
 
 
 def _arguments(prog, values, argv, paths):

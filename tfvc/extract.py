@@ -6,6 +6,7 @@ No network call crosses a shard, so a run that was killed goes on to the very sa
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import os
 import shutil
@@ -22,6 +23,7 @@ EXTRACTION = 1
 
 _SAMPLE = 32  # clips whose duration is looked up to estimate the disk
 _RECORD_BYTES = 96  # framing, id and labels of one record
+_END = 4096  # bytes at either end of a clip that tell it from another
 _FRAME_BYTES = 32  # framing of one frame
 _LARGEST = 2**31 - 2**17  # bytes of a record: a protocol buffer ends at 2 GiB
 _SMALLER = "lower data.fps, pool the features, or cut the clip"
@@ -89,7 +91,7 @@ def extract(dataset, recipe, *, out="", encoder=None, strict=False):
 def settings(recipe, encoder, dataset):
     """What determines the bytes of the records: a flat dict, JSON-able, whose digest names the folder."""
     data, backbone = recipe.data, recipe.backbone
-    clips = [(c.id, list(c.labels), c.group, c.part, _size(c.path)) for c in dataset.clips]
+    clips = [(c.id, list(c.labels), c.group, c.part, _fingerprint(c.path)) for c in dataset.clips]
     height, width = backbone.size
     return {
         "extraction": EXTRACTION,
@@ -240,7 +242,6 @@ def _write(folder, wanted, dataset, recipe, encoder):
 def _fill(folder, plan, todo, dataset, recipe, encoder):
     """Writes the missing shards; the decoders run on over the border of a shard."""
     import numpy as np
-    from tqdm import tqdm
 
     from tfvc.data import ahead, schema, shards
 
@@ -248,7 +249,8 @@ def _fill(folder, plan, todo, dataset, recipe, encoder):
     rows = feature_rows(recipe, encoder)
     clips = [c for k in todo for c in plan[k]]
     batch = recipe.backbone.batch_size
-    bar = tqdm(total=sum(map(len, plan)), initial=sum(map(len, plan)) - len(clips), unit="clip", disable=None)
+    total = sum(map(len, plan))
+    bar = cli.progress(total, total - len(clips), "clip")
     most = _LARGEST // (_frame_bytes(rows[0]) + _FRAME_BYTES)
     options = decode_options(recipe, min(recipe.data.frames or most + 1, most + 1))
 
@@ -262,7 +264,7 @@ def _fill(folder, plan, todo, dataset, recipe, encoder):
                 skipped.append((str(clip.path), one.reason))
                 continue
             for text in one.warnings:
-                tqdm.write(f"warning: {clip.path}: {text}", file=sys.stderr)
+                bar.write(f"warning: {clip.path}: {text}", file=sys.stderr)
             labels = [label[name] for name in clip.labels]
             features = {rows[0].name: np.stack(one.rows)}
             yield clip.id, schema.serialize(clip.id, labels, features, rows), len(one.rows)
@@ -320,9 +322,13 @@ def _summary(folder, manifest, clips, seconds):
     print(f"extracted {kept} clips, {frames} frames, {skipped}{rate}: {files.shown(folder)}")
 
 
-def _size(path):
+def _fingerprint(path):
+    """Size, and checksum of both ends: cheap for a thousand hours of video, and a changed clip shows."""
     try:
-        return os.stat(path).st_size
+        with open(path, "rb") as f:
+            size, begin = os.fstat(f.fileno()).st_size, f.read(_END)
+            f.seek(max(0, size - _END))
+            return [size, hashlib.sha256(begin + f.read()).hexdigest()[:10]]
     except OSError:
         return -1  # a missing file is skipped, and listed, when it is its turn
 

@@ -8,7 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
+
+_UNPACKED, _SMALL = 20, 16 << 20  # a .keras file may unpack to so many times its size, and so many bytes
 
 
 def cache_root():
@@ -29,8 +32,8 @@ def aside(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    _remove(temporary)
     try:
+        _remove(temporary)
         yield temporary
         if temporary.is_file():
             with open(temporary, "rb") as f:
@@ -45,6 +48,10 @@ def aside(path):
                 os.rename(path, old)
             os.rename(temporary, path)
             _remove(old)
+    except OSError as error:  # a full disk is reported without the name of the file
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
     finally:
         _remove(temporary)
 
@@ -133,6 +140,29 @@ def shown(path):
         True
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def first_line(error):
+    """The first line of a library's error, or its name: ours are one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def check_archive(path):
+    """Refuses a `.keras` file that is cut short, or that would unpack to far more than it is.
+
+    Raises:
+        ValueError: the file is named.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path}: not a whole .keras file ({error}); expected one that was not cut short"
+        ) from None
+    limit = _UNPACKED * os.path.getsize(path) + _SMALL
+    if size > limit:  # Keras packs without compression
+        raise ValueError(f"{path}: would unpack to {size / 1e9:.3g} GB; that is no file of Keras' making")
 
 
 def sha256(path):

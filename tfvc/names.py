@@ -49,11 +49,27 @@ def keyword_defaults(model):
     Returns:
         dict, argument name -> default. The defaults of `build_model` are literals by convention.
     """
-    if model not in available("models"):
-        raise ValueError(suggest("model", model, available("models")))
-    tree = ast.parse((_PACKAGE / "models" / f"{model}.py").read_text(encoding="utf-8"))
-    for node in tree.body:
+    for node in _body(model):
         if isinstance(node, ast.FunctionDef) and node.name == "build_model":
             pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             return {a.arg: None if d is None else ast.literal_eval(d) for a, d in pairs}
     raise ValueError(f"tfvc/models/{model}.py has no build_model; every model file needs one")
+
+
+def choices(model):
+    """A model's `CHOICES`: argument name -> the values it may have. Read like `keyword_defaults`.
+
+    Example:
+        >>> "cnn3d" in choices("attention_boosted")["mode"]
+        True
+    """
+    for node in _body(model):
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["CHOICES"]:
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def _body(model):
+    if model not in available("models"):
+        raise ValueError(suggest("model", model, available("models")))
+    return ast.parse((_PACKAGE / "models" / f"{model}.py").read_text(encoding="utf-8")).body

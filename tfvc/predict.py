@@ -16,7 +16,7 @@ Writes one row a video, and for a video longer than the model's T frames one row
 Start the same command again after an interruption: files already listed and unchanged are kept."""
 
 _SETTABLE = ("predict.", "backbone.batch_size", "data.max_seconds", "data.max_pixels")
-_EVERY = 32  # files between two writings of the output
+_SECONDS = 5.0  # at least, between two writings of the output
 _WINDOWS = 32  # windows a call of the model
 
 
@@ -56,16 +56,17 @@ def predict(run_folder, paths, output="", overrides=()):
         if len(todo) < len(wanted):
             print(f"{len(wanted) - len(todo)} of {len(wanted)} files are in {files.shown(output)} already")
         skipped = _fill(table, todo, wanted, run, recipe) if todo else []
-        table.write(wanted)
+        rows = table.rows(wanted)
+        if rows:  # else an earlier output stays as it is
+            table.write(wanted)
         if skipped:
             files.write_csv(listing, [["path", "reason"], *skipped])
         else:
             listing.unlink(missing_ok=True)
-    rows = table.rows(wanted)
     note = f", {len(skipped)} skipped (see {files.shown(listing)})" if skipped else ""
-    print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {files.shown(output)}")
     if not rows:
-        raise ValueError(f"not one of {len(wanted)} files could be predicted; see {listing}")
+        raise ValueError(f"not one of {len(wanted)} files could be predicted; see {files.shown(listing)}")
+    print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {files.shown(output)}")
     return rows
 
 
@@ -120,32 +121,35 @@ class Predictor:
 def _fill(table, todo, wanted, run, recipe):
     """Predicts files into the table; returns the skipped ones as [path, reason]."""
     import numpy as np
-    from tqdm import tqdm
 
     from tfvc.data import ahead
 
     predictor, encoder, skipped = Predictor(run), extract.run_encoder(run, recipe), []
     batch, options = recipe.backbone.batch_size, extract.decode_options(recipe)
     since, cost, new = time.monotonic(), 0.0, 0
-    bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), unit="file", disable=None)
-    with bar, ahead.DecodeAhead(todo, options, ahead.BATCHES * batch) as decoder:
-        for one in ahead.encode_all(decoder, range(len(todo)), encoder, batch):
-            path = todo[one.index]
-            bar.update()
-            for text in one.warnings:
-                tqdm.write(f"warning: {path}: {text}", file=sys.stderr)
-            if one.reason:
-                skipped.append([str(path), one.reason])
-                continue
-            rows = _rows(str(path), np.stack(one.rows), one.times, predictor, run.facts.classes, recipe)
-            table.add(path, rows)
-            new += 1
-            # What is written grows with the list: never spend more than a twentieth of the time on it.
-            if new >= _EVERY and time.monotonic() - since > 20 * cost:
-                start = time.monotonic()
-                table.write(wanted)
-                since, new = time.monotonic(), 0
-                cost = since - start
+    bar = cli.progress(len(wanted), len(wanted) - len(todo), "file")
+    try:
+        with bar, ahead.DecodeAhead(todo, options, ahead.BATCHES * batch) as decoder:
+            for one in ahead.encode_all(decoder, range(len(todo)), encoder, batch):
+                path = todo[one.index]
+                bar.update()
+                for text in one.warnings:
+                    bar.write(f"warning: {path}: {text}", file=sys.stderr)
+                if one.reason:
+                    skipped.append([str(path), one.reason])
+                    continue
+                rows = _rows(str(path), np.stack(one.rows), one.times, predictor, run.facts.classes, recipe)
+                table.add(path, rows)
+                new += 1
+                # What is written grows with the list: never spend more than a twentieth of the time on it.
+                if time.monotonic() - since > max(_SECONDS, 20 * cost):
+                    start = time.monotonic()
+                    table.write(wanted)
+                    since, new = time.monotonic(), 0
+                    cost = since - start
+    finally:  # Ctrl-C keeps what was predicted
+        if new:
+            table.write(wanted)
     return skipped
 
 

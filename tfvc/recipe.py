@@ -215,7 +215,8 @@ def override(recipe, overrides):
 def check(recipe):
     """Returns the recipe, or raises ValueError for a choice or a range that it breaks."""
     flat = flatten(recipe)
-    for key, choices in _CHOICES.items():
+    own = {f"model_args.{name}": values for name, values in names.choices(recipe.model).items()}
+    for key, choices in (_CHOICES | own).items():
         if flat[key] not in choices:
             raise ValueError(names.suggest(f"value of {key}", flat[key], choices))
     for key, least in _AT_LEAST.items():
@@ -253,7 +254,7 @@ def from_json(tree):
     """The recipe of a `recipe.json`.
 
     Raises:
-        ValueError: a section or field that this version does not know.
+        ValueError: a section or field that this version does not know, or a value of another type.
     """
     tree = dict(tree)
     parts = {}
@@ -262,6 +263,9 @@ def from_json(tree):
         unknown = set(values) - {f.name for f in fields(kind)}
         if unknown:
             raise ValueError(names.suggest(f"field of {name}", min(unknown), [f.name for f in fields(kind)]))
+        for key, default in dataclasses.asdict(kind()).items():
+            if key in values and not _fits(values[key], default):
+                raise ValueError(f"{name}.{key}={values[key]!r}: expected {type(default).__name__}")
         parts[name] = kind(**values)
     unknown = set(tree) - {f.name for f in fields(Recipe)}
     if unknown:
@@ -288,6 +292,12 @@ def digest(tree):
 def _sections():
     """Name -> dataclass of the sections of a recipe."""
     return {f.name: f.default_factory for f in fields(Recipe) if dataclasses.is_dataclass(f.default_factory)}
+
+
+def _fits(value, default):
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def _tuples(value):

@@ -2,8 +2,6 @@
 
 import re
 
-import tensorflow as tf
-
 from tfvc import names
 
 _KNOWN = ("default", "mirrored", "cpu:N")
@@ -12,8 +10,7 @@ _KNOWN = ("default", "mirrored", "cpu:N")
 def scope(name="default"):
     """The strategy of a run. Call it before anything else touches a device.
 
-    Each replica takes its share of a batch, and each share weighs the same: where the last, smaller batch of
-    an epoch does not divide evenly, its clips weigh a little more or less than on one device.
+    Each replica takes an equal part of a batch, so the batch is a multiple of their number (`tfvc.feed`).
 
     Args:
         name: `default` (one device), `mirrored` (every GPU; without one, the CPU, said so) or `cpu:N`
@@ -25,6 +22,9 @@ def scope(name="default"):
     Raises:
         ValueError: another name, or `cpu:N` after TensorFlow has set up its devices.
     """
+    import tensorflow as tf  # here, so that `check` answers at once
+
+    count = check(name)
     if name == "default":
         return tf.distribute.get_strategy()
     if name == "mirrored":
@@ -32,13 +32,20 @@ def scope(name="default"):
             print("strategy mirrored: no GPU here, so one CPU replica")
             return tf.distribute.MirroredStrategy(["/cpu:0"])
         return tf.distribute.MirroredStrategy()
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in _logical_cpus(count)])
+
+
+def check(name):
+    """N of `cpu:N`, 0 of the other names; ValueError for what is none."""
     match = re.fullmatch(r"cpu:([1-9]\d{0,2})", name)
-    if not match:
+    if not match and name not in _KNOWN:
         raise ValueError(names.suggest("strategy", name, _KNOWN))
-    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in _logical_cpus(int(match[1]))])
+    return int(match[1]) if match else 0
 
 
 def _logical_cpus(count):
+    import tensorflow as tf
+
     physical = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(physical) or ()) != count:
         try:

@@ -58,6 +58,8 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
     """
     recipe = settled(recipe)
     folder = Path(workdir or default_workdir(recipe, data, seed, init_from))
+    if folder.exists() and not folder.is_dir():  # known before the hours of extraction
+        raise ValueError(f"--workdir={folder}: a file; expected a folder, which need not exist yet")
     with files.locked(folder, "training in"):
         files.sweep(folder)
         return _begin(folder, recipe, data, seed, strategy, init_from)
@@ -97,7 +99,7 @@ def _begin(folder, recipe, data, seed, strategy, init_from):
     old = _reopen(folder, recipe, data, seed, init_from)
     print("\n".join(_heading(recipe, data)))
     done = files.read_json(folder / "metrics.json") if old and (folder / "metrics.json").is_file() else None
-    if done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
+    if done and "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
         print(f"this run is complete ({done['epochs']} epochs; asked for {recipe.train.epochs})")
         if old.recipe.predict != recipe.predict:
             kept = replace(old.recipe, predict=recipe.predict)
@@ -123,9 +125,33 @@ def default_workdir(recipe, data, seed, init_from=""):
     return f"runs/{recipe.model}-{recipes.digest(tree)}"
 
 
+def check(recipe, data="", strategy="default", init_from=""):
+    """What `--dry_run` refuses: names of a backbone, data, a strategy or a run that are none.
+
+    Raises:
+        ValueError, FileNotFoundError: as `train` does later.
+    """
+    from tfvc import strategy as strategies
+    from tfvc.backbones import weights
+    from tfvc.data import datasets
+
+    strategies.check(strategy)
+    weights.check_name(recipe.backbone.name)
+    datasets.kind_of(recipe.data, data)
+    if init_from:
+        workdir.load(init_from)
+
+
 def describe(recipe, data, folder):
     """Lines of `--dry_run`: every field, and what only the data can tell marked so."""
     unknown = recipes.FROM_DATA
+    open_fields = {
+        "data.kind": recipe.data.kind == "auto",
+        "data.frames": not recipe.data.frames,
+        "data.split": recipe.data.split == "official",  # group, where there are no lists
+        "backbone.standardize": recipe.backbone.standardize == "auto",
+        "train.batch_size": True,  # shrinks to the training clips
+    }
     facts = {
         "classes": unknown,
         "frames per clip (T)": recipe.data.frames or unknown,
@@ -135,7 +161,8 @@ def describe(recipe, data, folder):
     }
     rows = {**recipes.flatten(recipe), "workdir": folder, "--data": data or "the demo set", **facts}
     rows.pop("model_args.standardize", None)  # backbone.standardize is the switch
-    return [*_heading(recipe, data), *(f"{key} = {value}" for key, value in rows.items())]
+    asked = {key: f"{rows[key]}, settled {unknown}" for key, is_open in open_fields.items() if is_open}
+    return [*_heading(recipe, data), *(f"{key} = {value}" for key, value in (rows | asked).items())]
 
 
 def _train(folder, old, recipe, data, seed, strategy, init_from):
@@ -350,6 +377,7 @@ def main(argv=None):
         recipe = settled(cli.recipe_of(arguments))
         given = (arguments.data, arguments.seed)
         if arguments.dry_run:
+            check(recipe, arguments.data, arguments.strategy, arguments.init_from)
             folder = arguments.workdir or default_workdir(recipe, *given, arguments.init_from)
             print("\n".join(describe(recipe, arguments.data, folder)))
             return 0

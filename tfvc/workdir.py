@@ -3,12 +3,13 @@
 evaluate, predict and export need nothing but this folder.
 """
 
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tfvc
 from tfvc import files
-from tfvc.recipe import Feature, Recipe, from_json, to_json
+from tfvc.recipe import Feature, Recipe, check, from_json, to_json
 
 
 @dataclass
@@ -50,11 +51,22 @@ class Run:
         path = self.path / "model.keras"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: the run has not finished; start the same train command again")
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        files.check_archive(path)
+        try:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path}: cannot be loaded ({files.first_line(error)}); put back the file that training wrote"
+            ) from None
 
     def split(self):
         """`{"train": [ids], "validation": [ids], "test": [ids]}`."""
-        return files.read_json(self.path / "split.json", "train the run again")
+        path = self.path / "split.json"
+        tree = files.read_json(path, "train the run again")
+        parts = tree.values() if isinstance(tree, dict) else [None]
+        if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts):
+            raise ValueError(f"{path}: not the split of a run; train the run again")
+        return tree
 
 
 def save(path, recipe, facts, seed, split):
@@ -85,6 +97,6 @@ def load(path):
     try:
         facts = dict(tree["facts"])
         facts["features"] = [Feature(**{**f, "shape": tuple(f["shape"])}) for f in facts["features"]]
-        return Run(path, from_json(tree["recipe"]), Facts(**facts), tree["seed"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not the recipe of a run of this version ({error!r})") from None
+        return Run(path, check(from_json(tree["recipe"])), Facts(**facts), int(tree["seed"]))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file}: not the recipe of a run of this version ({error})") from None

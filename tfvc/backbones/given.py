@@ -1,16 +1,20 @@
 """A backbone given as a file: `.keras`, `.h5`, a SavedModel, a TensorFlow Hub handle."""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from tfvc import files
+from tfvc.backbones import weights
 
-HUB = "hub:"
 # mixed_bfloat16 is as fast as bfloat16 on a processor with AVX512-BF16, and keeps the weights exact.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile)
 
 
 def load(backbone):
@@ -20,8 +24,8 @@ def load(backbone):
         raise ValueError(
             f"backbone.weights={backbone.weights!r}: {name} brings its own weights; leave this field out"
         )
-    if name.startswith(HUB):
-        path, network = _hub(name.removeprefix(HUB))
+    if name.startswith(weights.HUB):
+        path, network = _hub(name.removeprefix(weights.HUB))
     elif (path := Path(name)).is_dir():
         network = SavedModel(_guard(path, tf.saved_model.load))
     else:
@@ -38,12 +42,14 @@ def load(backbone):
 
 def _guard(path, read):
     try:
+        if path.suffix == ".keras":
+            files.check_archive(path)
         return read(path)
-    except (ValueError, TypeError, KeyError, OSError, tf.errors.OpError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (*_UNREADABLE, tf.errors.OpError) as error:
         raise ValueError(
             f"{path}: not a model that can be loaded; expected a whole .keras, .h5 or SavedModel without "
-            f"lambda layers; a file of weights only goes with a row, as backbone.weights ({first})"
+            f"lambda layers; a file of weights only goes with a row, as backbone.weights "
+            f"({files.first_line(error)})"
         ) from None
 
 
@@ -54,7 +60,7 @@ def _hub(handle):
         path = Path(hub.resolve(handle))
     except (ValueError, RuntimeError, OSError) as error:
         raise FileNotFoundError(
-            f"{HUB}{handle}: cannot be had ({error}); expected a local path or a handle"
+            f"{weights.HUB}{handle}: cannot be had ({error}); expected a local path or a handle"
         ) from None
     return path, SavedModel(_guard(path, lambda p: hub.load(str(p))), call_first=True)
 

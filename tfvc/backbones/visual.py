@@ -45,7 +45,7 @@ ROWS = {
     "densenet201": Row(_apps.DenseNet201, _apps.densenet.preprocess_input, (7, 7, 1920)),
     "mobilenet_v2": Row(_apps.MobileNetV2, _apps.mobilenet_v2.preprocess_input, (7, 7, 1280)),
 }
-FRAMES = "frames"
+FRAMES = weight_files.FRAMES
 _MODES = ("caffe", "tf", "torch")
 
 
@@ -165,15 +165,10 @@ def load(backbone, *, seed=0, demo=False, channel_order="rgb"):
         return Encoder(backbone, channel_order, None, "none (the frames themselves)")
     if name in ROWS:
         network, *origin = _from_row(backbone, seed, demo)
-    elif name.startswith(given.HUB) or (name and Path(name).exists()):
+    else:
+        weight_files.check_name(name)
         _preprocess(backbone)  # refuses a missing name before the slow part
         network, *origin = given.load(backbone)
-    elif "/" in name or name.endswith((".keras", ".h5", ".hdf5")):
-        raise FileNotFoundError(
-            f"{name}: no such model; expected a .keras or .h5 file or a SavedModel folder"
-        )
-    else:
-        raise ValueError(names.suggest("backbone", name, (*ROWS, FRAMES)) + f", a path, or {given.HUB}HANDLE")
     return Encoder(backbone, channel_order, _whole(network, backbone), *origin)
 
 
@@ -196,9 +191,9 @@ def _whole(network, backbone):
         try:
             x = network(x)
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            first = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"{backbone.name}: cannot take frames of backbone.size={backbone.size} ({first})"
+                f"{backbone.name}: cannot take frames of backbone.size={backbone.size} "
+                f"({files.first_line(error)})"
             ) from None
         if not isinstance(x, keras.KerasTensor):
             raise ValueError(f"{backbone.name}: expected one output, it has {len(x)}")
@@ -261,8 +256,9 @@ def _from_row(backbone, seed, demo):
             warnings.simplefilter("ignore", UserWarning)
             network.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path}: not a weights file of {backbone.name} without its top ({first})") from None
+        raise ValueError(
+            f"{path}: not a weights file of {backbone.name} without its top ({files.first_line(error)})"
+        ) from None
     digest = files.sha256(path)
     kind = "imagenet" if backbone.weights == "imagenet" else "given"
     return network, f"{kind} ({path.name}, sha256 {digest[:12]})", path, digest

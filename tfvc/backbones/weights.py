@@ -11,7 +11,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfvc import files
+from tfvc import files, names
 
 _BASE = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _STEM = "weights_tf_dim_ordering_tf_kernels"
@@ -48,6 +48,26 @@ FILES = {
     "densenet201": _row("densenet", f"densenet201_{_STEM}_notop.h5", "c13680b51ded0fb44dff2d8f86ac8bb1"),
     "mobilenet_v2": _row("mobilenet_v2", f"mobilenet_v2_{_STEM}_1.0_224_no_top.h5", ""),
 }
+
+
+FRAMES = "frames"  # no network: the frames themselves
+HUB = "hub:"  # before a TensorFlow Hub handle, or a path
+
+
+def check_name(name):
+    """Whether `backbone.name` is a row, `frames`, a handle, or a model file that is there.
+
+    Raises:
+        FileNotFoundError: it looks like a path, and nothing is there.
+        ValueError: it is none of them; the nearest is named.
+    """
+    if name in (*FILES, FRAMES) or name.startswith(HUB) or (name and Path(name).exists()):
+        return
+    if "/" in name or name.endswith((".keras", ".h5", ".hdf5")):
+        raise FileNotFoundError(
+            f"{name}: no such model; expected a .keras or .h5 file or a SavedModel folder"
+        )
+    raise ValueError(names.suggest("backbone", name, (*FILES, FRAMES)) + f", a path, or {HUB}HANDLE")
 
 
 class Unavailable(FileNotFoundError):

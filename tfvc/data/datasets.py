@@ -77,7 +77,7 @@ def load(data, source, *, labelled=True, least_classes=2):
         ...     [clip.id for clip in load(Data(), root).clips]
         ['jump/clip', 'run/clip']
     """
-    kind = _kind(data, source)
+    kind = kind_of(data, source)
     if kind == "demo":
         if source:
             raise ValueError(f"--data={source}: data.kind=demo takes no --data")
@@ -102,7 +102,8 @@ def load(data, source, *, labelled=True, least_classes=2):
     return found
 
 
-def _kind(data, source):
+def kind_of(data, source):
+    """The kind of `--data`, as `load` takes it; raises what it raises where nothing fits."""
     path = Path(source)
     if data.kind == "demo" or (data.kind == "auto" and not source):
         return "demo"

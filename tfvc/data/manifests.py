@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 _LONGEST = 131072  # characters of a field: a hostile file must not eat the machine
+_HALF = re.compile("[\ud800-\udfff]")  # JSON can say it, UTF-8 cannot
 _NAMES = {"video": "path", "label": "labels", "description": "text"}
 _COLUMNS = ("id", "path", "labels", "text", "group", "split")
 _PARTS = {p: p for p in ("train", "validation", "test", "")} | {"val": "validation", "valid": "validation"}
@@ -73,6 +75,13 @@ def _faults_of(row, folder, labelled):
         reasons.append(f"{row['path']}: no such file (paths start at {folder})")
     if row["split"] not in _PARTS:
         reasons.append(f"split {row['split']!r}; expected train, validation or test")
+    words = (
+        ("id", row["id"]),
+        ("labels", "".join(row["labels"])),
+        ("text", row["text"]),
+        ("group", row["group"]),
+    )
+    reasons += [f"{k}: half a surrogate pair is no text" for k, v in words if _HALF.search(v)]
     reasons += [f"{k}: over {_LONGEST} characters" for k in ("id", "text", "group") if len(row[k]) > _LONGEST]
     return reasons
 
@@ -136,7 +145,7 @@ def _jsonl(path, text, labelled, faults):
             continue
         try:
             tree = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
             faults.append((number, f"not JSON ({error})"))
             continue
         if not isinstance(tree, dict):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfvc import files
 from tfvc.data import schema, shards
 from tfvc.names import suggest
 
@@ -127,8 +128,7 @@ def readable(folder):
         yield
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
         shards.verify(folder)  # names the file
-        first = error.message.strip().splitlines()[0]
-        raise ValueError(f"{folder}: cannot be read ({first})") from None
+        raise ValueError(f"{folder}: cannot be read ({files.first_line(error)})") from None
 
 
 def mean_frames(manifest):

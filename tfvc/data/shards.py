@@ -21,6 +21,8 @@ from tfvc.recipe import digest as digest_of
 
 FORMAT = "tfvc-records-1"
 MANIFEST = "manifest.json"
+_SHARD = {"file": str, "bytes": int, "sha256": str, "records": list}
+_RECORD = {"id": str, "frames": int, "bytes": int, "labels": list, "group": str, "part": str}
 _AGAIN = "start the same command again to go on"
 
 
@@ -130,7 +132,10 @@ def done(folder, index):
     folder = Path(folder)
     side = folder / f"{_name(index)}.json"
     shard = folder / f"{_name(index)}.tfrecord"
-    return side.is_file() and shard.is_file() and shard.stat().st_size == files.read_json(side)["bytes"]
+    if not (side.is_file() and shard.is_file()):
+        return False
+    entry = files.read_json(side, "remove it, and start the same command again")
+    return isinstance(entry, dict) and shard.stat().st_size == entry.get("bytes")
 
 
 def write_shard(folder, index, records, skipped):
@@ -259,12 +264,27 @@ def _tree(folder):
     return tree
 
 
+def _shard(index, shard):
+    """A shard's entry; what was edited is refused here, before it is read elsewhere as something else."""
+    if shard["file"] != f"{_name(index)}.tfrecord":  # nothing outside the folder
+        raise ValueError(f"shard {index} is {shard['file']!r}")
+    for record in shard["records"]:
+        kinds = {key: type(record[key]) for key in _RECORD}
+        if kinds != _RECORD or any(type(label) is not int for label in record["labels"]):
+            raise ValueError(f"record {record!r}")
+    return {key: kind(shard[key]) for key, kind in _SHARD.items()}
+
+
 def _manifest(folder, tree):
     try:
+        if not all(isinstance(name, str) for name in tree["classes"]) or not isinstance(
+            tree["settings"], dict
+        ):
+            raise ValueError("classes or settings")
         return Manifest(
             folder=Path(folder),
             features=[Feature(**{**row, "shape": tuple(row["shape"])}) for row in tree["features"]],
-            shards=tree.get("shards", []),
+            shards=[_shard(k, shard) for k, shard in enumerate(tree.get("shards", []))],
             skipped=[tuple(row) for row in tree.get("skipped", [])],
             **{
                 k: tree[k]
@@ -280,5 +300,5 @@ def _manifest(folder, tree):
                 )
             },
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder / MANIFEST}: not a manifest of this version ({error!r})") from None

@@ -7,9 +7,11 @@ from keras import layers, ops
 
 from tfvc.layers import FrameAttention, Standardize, hard_sigmoid_keras2
 
-MODES = ("cnn_lstm", "cnn_attention_lstm", "cnn_lstm_attention", "cnn3d")
-
-_RECURRENT_ACTIVATIONS = {"sigmoid": "sigmoid", "hard_sigmoid_keras2": hard_sigmoid_keras2}
+CHOICES = {  # a literal: `names.choices` reads it without Keras
+    "mode": ("cnn_lstm", "cnn_attention_lstm", "cnn_lstm_attention", "cnn3d"),
+    "recurrent_activation": ("sigmoid", "hard_sigmoid_keras2"),
+}
+MODES = CHOICES["mode"]
 
 # Ji et al. 2013: (maps, kernel T x H x W, subsampling H x W). 60 x 40 -> 27 x 17 -> 7 x 4 -> 1 x 1.
 _CNN3D = ((10, (3, 7, 7), 2), (30, (3, 7, 6), 3), (128, (3, 7, 4), 1))
@@ -132,10 +134,10 @@ class _MeanScores(keras.layers.Layer):
 def _bilstm(x, units, recurrent_activation, sequence):
     if not _whole(units):
         raise ValueError(f"units={units!r}: expected a whole number, at least 1")
-    if recurrent_activation not in _RECURRENT_ACTIVATIONS:
-        known = ", ".join(_RECURRENT_ACTIVATIONS)
+    if recurrent_activation not in CHOICES["recurrent_activation"]:
+        known = ", ".join(CHOICES["recurrent_activation"])
         raise ValueError(f"recurrent_activation={recurrent_activation!r}: expected one of: {known}")
-    gates = _RECURRENT_ACTIVATIONS[recurrent_activation]
+    gates = hard_sigmoid_keras2 if recurrent_activation == "hard_sigmoid_keras2" else recurrent_activation
     lstm = layers.LSTM(units, recurrent_activation=gates, return_sequences=sequence, name="lstm")
     return layers.Bidirectional(lstm, name="bilstm")(x)
 
