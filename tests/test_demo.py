@@ -3,6 +3,7 @@
 import csv
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,7 +174,13 @@ def test_a_killed_drawing_leaves_nothing_under_the_final_name(tmp_path):
         while not list(tmp_path.glob(".*.part/*/*.mp4")) and time.time() < limit:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-    assert [p.name.startswith(".motion-s0-n120-v1.") for p in tmp_path.iterdir()] == [True]
+    left = sorted(p.name.rpartition(".")[2] for p in tmp_path.iterdir())
+    assert left == ["lock", "part"]
+    folder = demo.ensure("motion", clips=24, root=tmp_path)  # of another name: leaves it alone
+    (tmp_path / f".{folder.name}.77.part").mkdir()
+    shutil.rmtree(folder)
+    demo.ensure("motion", clips=24, root=tmp_path)
+    assert len(list(tmp_path.glob(".*.part"))) == 1
 
 
 def test_a_failed_drawing_leaves_nothing_at_all(tmp_path, monkeypatch):
@@ -183,7 +190,7 @@ def test_a_failed_drawing_leaves_nothing_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "write_clip", fail)
     with pytest.raises(OSError, match="No space"):
         demo.ensure("motion", 0, 24, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
 
 
 def test_wrong_arguments_are_told(tmp_path):

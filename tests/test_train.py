@@ -499,6 +499,15 @@ def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
+def test_a_handful_of_clips_that_chooses_the_epoch_is_announced(records, capsys):
+    ids = shards.read_manifest(records).ids
+    facts = workdir.Facts("set", "", records, ["left", "right"], [replace(ROW, shape=(4, 6))])
+    for held, fidelity, said in ((3, "corrected", True), (4, "corrected", False), (3, "original", False)):
+        split = {"train": ids[:8], "validation": ids[8 : 8 + held], "test": ids[30:]}
+        Feed(recipe(fidelity=fidelity), facts, split, 0)
+        assert (f"validation: only {held} clips choose the epoch" in capsys.readouterr().out) is said
+
+
 def test_replicas_share_a_batch_equally_and_what_is_left_out_is_said(records, capsys):
     ids = shards.read_manifest(records).ids
     split = {"train": ids[:13], "validation": [], "test": ids[13:]}

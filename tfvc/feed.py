@@ -44,6 +44,8 @@ class Feed:
             choice = recipe.train.report == "best" or recipe.train.patience
             chooses = " and chooses the epoch that is reported" if choice else ""
             facts.say(f"validation: the test part serves in each epoch{chooses}")
+        elif recipe.train.report == "best" and len(self._held) < 2 * len(facts.classes):
+            facts.say(f"validation: only {len(self._held)} clips choose the epoch that is reported")
         self._whole = recipe.train.drop_remainder and len(self._held) >= self.batch
         if recipe.train.drop_remainder and not self._whole:
             facts.say(f"validation: {len(self._held)} clips are less than a batch, so none is dropped")

@@ -111,7 +111,7 @@ def kind_of(data, source):
         raise ValueError(f"data.kind={data.kind} needs --data")
     if not path.exists():
         raise FileNotFoundError(
-            f"{source}: no such file or folder; expected the --data of clips or a manifest"
+            f"{source}: no such file or folder; --data expects a folder of clips, a manifest or records"
         )
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".jsonl") or data.kind in ("folder", "ucf101"):

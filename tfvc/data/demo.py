@@ -57,7 +57,7 @@ def ensure(form="motion", seed=0, clips=0, root=None):
     Args:
         form: `motion`, `multimodal` or `disaster`.
         seed: another seed, other clips; the same seed, the same clips.
-        clips: how many; 0 = the form's own (120, 144, 154).
+        clips: how many; 0 = the form's own (168, 144, 154).
         root: folder that holds the sets; None = `demo` in the user's cache.
 
     Returns:
@@ -73,13 +73,21 @@ def ensure(form="motion", seed=0, clips=0, root=None):
     """
     if form not in _FORMS:
         raise ValueError(names.suggest("form of the demo set", form, _FORMS))
-    planner, own, least = _FORMS[form]
+    _, own, least = _FORMS[form]
     count = clips or own
     if count < least:
         raise ValueError(f"clips={clips}: a {form} demo set needs at least {least}, or 0 for its own {own}")
     folder = (root or files.cache_root() / "demo") / f"{form}-s{seed}-n{count}-v{VERSION}"
-    if (folder / "manifest.csv").is_file():
-        return folder
+    if not (folder / "manifest.csv").is_file():
+        with files.locked(folder, "drawing into", wait=True):
+            if not (folder / "manifest.csv").is_file():  # another process may have drawn it meanwhile
+                files.sweep(folder.parent, folder.name)
+                _draw_all(folder, form, seed, count)
+    return folder
+
+
+def _draw_all(folder, form, seed, count):
+    planner = _FORMS[form][0]
     print(f"drawing {count} demo clips ({form}, seed {seed}) into {folder}", flush=True)
     rng = np.random.default_rng([seed, *form.encode()])
     plans = planner(rng, count)
@@ -94,7 +102,6 @@ def ensure(form="motion", seed=0, clips=0, root=None):
             writer = csv.DictWriter(f, ["id", "path", "labels", "text", "group"])
             writer.writeheader()
             writer.writerows(rows)
-    return folder
 
 
 def write_clip(path, frames, fps=FPS, sound=None, rate=RATE):
@@ -355,7 +362,7 @@ def _hum(group, seconds):
 
 
 _FORMS = {  # how it is planned, its own number of clips, the least
-    "motion": (_plan_motion, 120, 24),
+    "motion": (_plan_motion, 168, 24),  # each way and place six times: with fewer, a split may miss one
     "multimodal": (_plan_multimodal, 144, 48),
     "disaster": (_plan_disaster, 154, 40),
 }

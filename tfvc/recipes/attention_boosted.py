@@ -22,7 +22,7 @@ _QUIRKS = (
     ("train.report", "last", "the last epoch is reported, on the set used for validation"),
 )
 
-# Without ImageNet weights and with 84 clips: small frames, small batches. Printed by every demo run.
+# Without ImageNet weights and with 118 clips: small frames, small batches. Printed by every demo run.
 _DEMO = ("backbone.size=112,112", "train.batch_size=16")
 
 
