@@ -141,6 +141,20 @@ def test_evaluate_refuses_records_that_were_made_otherwise(run, clips, tmp_path)
             evaluate.evaluate(run, str(folder))
 
 
+@pytest.mark.parametrize("call", [evaluate.evaluate, export.export])
+def test_damaged_records_are_named(call, copy, tmp_path):
+    found = workdir.load(copy)
+    records = shutil.copytree(found.facts.records, tmp_path / "records")
+    moved = dataclasses.replace(found.facts, records=str(records))
+    workdir.save(copy, found.recipe, moved, found.seed, found.split())
+    for shard in records.glob("*.tfrecord"):
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+        shard.write_bytes(data)
+    with pytest.raises(ValueError, match=r"shard-00000\.tfrecord: damaged"):
+        call(copy)
+
+
 def test_evaluate_refuses_clips_with_several_labels(run, clips, tmp_path):
     (tmp_path / "two.csv").write_text(f"id,path,labels\nx,{clips}/red/red_0.mp4,red;blue\n")
     with pytest.raises(ValueError, match="two.csv: clips with several labels"):

@@ -30,6 +30,9 @@ ARROWS = {
     | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
     "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
     "tfvc.data": {"tensorflow", "av", "tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
+    "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
+    | {"tfvc.backbones", "tfvc.data"},
+    "tfvc.feed": {"tensorflow", "tfvc.data"},
     "tfvc.training": _FIT | {"tfvc.recipe"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
@@ -119,7 +122,7 @@ LIGHT = [
     "data/datasets",
     "data/demo",
 ]
-LIGHT += ["data/shards", *COMMANDS]
+LIGHT += ["data/shards", "backbones/weights", "plan", "strategy", *COMMANDS]
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfvc import files, workdir
+from tfvc import files, plan, workdir
 from tfvc import recipe as recipes
 from tfvc import train as train_module
 from tfvc.data import datasets, schema, shards
 from tfvc.feed import Feed
+from tfvc.plan import default_workdir
 from tfvc.recipe import Feature
-from tfvc.train import default_workdir, train
+from tfvc.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -241,11 +242,11 @@ def test_paths_of_a_recipe_are_made_absolute_and_words_stay(tmp_path, monkeypatc
         ("vgg19", "vgg19"),
         ("nowhere.keras", "nowhere.keras"),
     ]:
-        found = train_module.settled(recipe(f"backbone.name={given}"))
-        assert found.backbone.name == expected and train_module.settled(found) == found
-    found = train_module.settled(recipe("backbone.weights=net", "data.lists=net"))
+        found = plan.settled(recipe(f"backbone.name={given}"))
+        assert found.backbone.name == expected and plan.settled(found) == found
+    found = plan.settled(recipe("backbone.weights=net", "data.lists=net"))
     assert found.backbone.weights == found.data.lists == str(tmp_path / "net")
-    assert train_module.settled(recipe()) == recipe()
+    assert plan.settled(recipe()) == recipe()
 
 
 def test_two_at_a_time_in_one_folder_are_one_too_many(finished, records, tmp_path):
@@ -314,7 +315,7 @@ def test_records_of_other_settings_are_refused(records, tmp_path):
 def test_one_switch_standardises(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="model_args.standardize=True: settled by backbone.standardize; "):
         train(recipe("model_args.standardize=true"), workdir=str(tmp_path / "run"))
-    assert not any("model_args.standardize" in line for line in train_module.describe(recipe(), "", "x"))
+    assert not any("model_args.standardize" in line for line in plan.describe(recipe(), "", "x"))
     for clip in ("a/1.mp4", "b/1.mp4"):
         (tmp_path / "clips" / clip).parent.mkdir(parents=True)
         (tmp_path / "clips" / clip).touch()
@@ -325,9 +326,9 @@ def test_one_switch_standardises(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="standardize=True: mode cnn3d has no such part"):
         train(stacked, data=str(tmp_path / "clips"), workdir=str(tmp_path / "run"))
     wanted = recipe("backbone.standardize=yes")
-    monkeypatch.setattr(train_module.names, "keyword_defaults", lambda _: {})
+    monkeypatch.setattr(plan.names, "keyword_defaults", lambda _: {})
     with pytest.raises(ValueError, match="backbone.standardize=yes: attention_boosted has no such layer"):
-        train_module.settled(wanted)
+        plan.settled(wanted)
 
 
 def test_multi_label_data_is_refused_for_a_softmax(tmp_path):
@@ -420,7 +421,7 @@ def test_a_dry_run_refuses_names_that_are_none(words, message, capsys):
 
 
 def test_a_demo_override_that_the_user_replaced_is_not_announced():
-    lines = train_module.describe(
+    lines = plan.describe(
         recipes.get("attention_boosted", overrides=["train.batch_size=4"], demo=True), "", "x"
     )
     assert "demo set: backbone.size=112,112 (not the paper's setting)" in lines

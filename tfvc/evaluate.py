@@ -161,9 +161,10 @@ def _predicted(model, source, batch_size):
     from tfvc.data import pipeline
 
     probabilities, labels = [], []
-    for inputs, truth, _ in pipeline.batches(source, batch_size):
-        probabilities.append(model.predict_on_batch(inputs))
-        labels.append(truth.numpy())
+    with pipeline.readable(source.folder):
+        for inputs, truth, _ in pipeline.batches(source, batch_size):
+            probabilities.append(model.predict_on_batch(inputs))
+            labels.append(truth.numpy())
     return np.concatenate(probabilities), np.concatenate(labels)
 
 

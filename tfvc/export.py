@@ -196,19 +196,20 @@ def _records(run):
     """A few of the test part's records: serialised, parsed, and their ids."""
     import tensorflow as tf
 
-    from tfvc.data import schema, shards
+    from tfvc.data import pipeline, schema, shards
 
     folder, split, row = evaluate.run_records(run), run.split(), run.facts.features[0]
     wanted = set((split.get("test") or split.get("validation") or split["train"])[:_CLIPS])
     manifest = shards.read_manifest(folder)
     used = [shard for shard in manifest.shards if any(r["id"] in wanted for r in shard["records"])]
     records, ids = [], []
-    for shard in used:
-        stored = tf.data.TFRecordDataset(str(folder / shard["file"]))
-        for entry, record in zip(shard["records"], stored.as_numpy_iterator(), strict=True):
-            if entry["id"] in wanted:
-                records.append(record)
-                ids.append(entry["id"])
+    with pipeline.readable(folder):
+        for shard in used:
+            stored = tf.data.TFRecordDataset(str(folder / shard["file"]))
+            for entry, record in zip(shard["records"], stored.as_numpy_iterator(), strict=True):
+                if entry["id"] in wanted:
+                    records.append(record)
+                    ids.append(entry["id"])
     # The records' own classes: their labels may be numbered otherwise, and are not asked for here.
     inputs, *_ = schema.parse_batch(records, [row], len(manifest.classes), run.facts.multi_label)
     return records, inputs[row.name].numpy(), ids

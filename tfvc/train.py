@@ -1,6 +1,5 @@
 """From videos, or records, to a trained run: extract, split, fit, measure."""
 
-import os
 import shlex
 import signal
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from tfvc import cli, extract, files, names, workdir
 from tfvc import recipe as recipes
+from tfvc.plan import absolute, check, default_workdir, describe, heading, settled
 
 _DOC = """Trains a model; extracts the features first where that has not been done.
 
@@ -65,39 +65,9 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
         return _begin(folder, recipe, data, seed, strategy, init_from)
 
 
-def settled(recipe):
-    """The recipe with its paths made absolute, so that the run can be used from any folder.
-
-    Raises:
-        ValueError: `backbone.standardize` is gone round, or is no part of the model.
-    """
-    from tfvc.backbones import weights  # imports nothing heavy
-
-    if "standardize" in recipe.model_args:
-        raise ValueError(
-            f"model_args.standardize={recipe.model_args['standardize']}: settled by backbone.standardize; "
-            "give --set=backbone.standardize=yes (or no, or auto) instead"
-        )
-    if recipe.backbone.standardize == "yes" and "standardize" not in names.keyword_defaults(recipe.model):
-        raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
-    hub = "hub:" if recipe.backbone.name.startswith("hub:") else ""
-    name = hub + _found(recipe.backbone.name.removeprefix(hub), () if hub else (*weights.FILES, "frames"))
-    given = _found(recipe.backbone.weights, ("imagenet", "random", "none"))
-    return replace(
-        recipe,
-        data=replace(recipe.data, lists=_found(recipe.data.lists)),
-        backbone=replace(recipe.backbone, name=name, weights=given),
-    )
-
-
-def _found(path, words=()):
-    """An existing path, absolute; anything else, and the words that win over a path, as it is."""
-    return os.path.abspath(path) if path not in words and os.path.exists(path) else path
-
-
 def _begin(folder, recipe, data, seed, strategy, init_from):
     old = _reopen(folder, recipe, data, seed, init_from)
-    print("\n".join(_heading(recipe, data)))
+    print("\n".join(heading(recipe, data)))
     done = files.read_json(folder / "metrics.json") if old and (folder / "metrics.json").is_file() else None
     if done and "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
         print(f"this run is complete ({done['epochs']} epochs; asked for {recipe.train.epochs})")
@@ -110,59 +80,6 @@ def _begin(folder, recipe, data, seed, strategy, init_from):
     if old and old.recipe.train.epochs != recipe.train.epochs:
         print(f"train.epochs={recipe.train.epochs} is in force (was {old.recipe.train.epochs})")
     return _train(folder, old, recipe, data, seed, strategy, init_from)
-
-
-def default_workdir(recipe, data, seed, init_from=""):
-    """`runs/<model>-<digest>`: the same command, the same folder.
-
-    Example:
-        >>> from tfvc import recipe
-        >>> default_workdir(recipe.get("attention_boosted"), "", 0).startswith("runs/attention_boosted-")
-        True
-    """
-    tree = {"recipe": recipes.to_json(recipe), "data": _absolute(data), "seed": seed}
-    tree |= {"init_from": _absolute(init_from)} if init_from else {}
-    return f"runs/{recipe.model}-{recipes.digest(tree)}"
-
-
-def check(recipe, data="", strategy="default", init_from=""):
-    """What `--dry_run` refuses: names of a backbone, data, a strategy or a run that are none.
-
-    Raises:
-        ValueError, FileNotFoundError: as `train` does later.
-    """
-    from tfvc import strategy as strategies
-    from tfvc.backbones import weights
-    from tfvc.data import datasets
-
-    strategies.check(strategy)
-    weights.check_name(recipe.backbone.name)
-    datasets.kind_of(recipe.data, data)
-    if init_from:
-        workdir.load(init_from)
-
-
-def describe(recipe, data, folder):
-    """Lines of `--dry_run`: every field, and what only the data can tell marked so."""
-    unknown = recipes.FROM_DATA
-    open_fields = {
-        "data.kind": recipe.data.kind == "auto",
-        "data.frames": not recipe.data.frames,
-        "data.split": recipe.data.split == "official",  # group, where there are no lists
-        "backbone.standardize": recipe.backbone.standardize == "auto",
-        "train.batch_size": True,  # shrinks to the training clips
-    }
-    facts = {
-        "classes": unknown,
-        "frames per clip (T)": recipe.data.frames or unknown,
-        "feature width (D)": unknown,
-        "clips in training, validation, test": unknown,
-        "steps per epoch": unknown,
-    }
-    rows = {**recipes.flatten(recipe), "workdir": folder, "--data": data or "the demo set", **facts}
-    rows.pop("model_args.standardize", None)  # backbone.standardize is the switch
-    asked = {key: f"{rows[key]}, settled {unknown}" for key, is_open in open_fields.items() if is_open}
-    return [*_heading(recipe, data), *(f"{key} = {value}" for key, value in (rows | asked).items())]
 
 
 def _train(folder, old, recipe, data, seed, strategy, init_from):
@@ -178,7 +95,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
         print(f"strategy {strategy}: {count} replica{'s' if count > 1 else ''}")
     other = workdir.load(init_from).model() if init_from else None
     facts, split = _facts(recipe, data, seed)
-    facts.init_from = _absolute(init_from)
+    facts.init_from = absolute(init_from)
     borrowed = bool(other) and facts.standardized and _has_statistics(other, facts)
     if borrowed:  # its weights were fitted to what they made of the features
         facts.say(f"features are standardised as in {init_from}: the statistics come with its weights")
@@ -252,8 +169,8 @@ def _facts(recipe, data, seed):
     frames = recipe.data.frames or pipeline.mean_frames(manifest)
     facts = workdir.Facts(
         dataset=dataset.name,
-        source=_absolute(data),
-        records=_absolute(records),
+        source=absolute(data),
+        records=absolute(records),
         classes=list(dataset.classes),
         features=[replace(row, shape=(frames, *row.shape[1:])) for row in manifest.features],
         multi_label=dataset.multi_label,
@@ -296,7 +213,7 @@ def _reopen(folder, recipe, data, seed, init_from):
         return None
     old = workdir.load(folder)
     past = (old.recipe, old.facts.source, old.seed, old.facts.init_from)
-    present = (recipe, _absolute(data), seed, _absolute(init_from))
+    present = (recipe, absolute(data), seed, absolute(init_from))
     sides = [
         {"model": r.model, "fidelity": r.fidelity, "--data": d, "--seed": s, "--init_from": i}
         | {k: v for k, v in recipes.flatten(r).items() if not k.startswith(_OPEN)}
@@ -345,15 +262,6 @@ def _has_statistics(model, facts):
     return bool(found) and tuple(found[0].mean.shape) == tuple(facts.features[0].shape[1:])
 
 
-def _heading(recipe, data):
-    lines = [f"{recipe.model}, fidelity {recipe.fidelity}"]
-    lines += [f"quirk kept: {text}" for text in recipes.quirks_in_force(recipe)]
-    if not data:  # an override is in force where applying it once more changes nothing
-        kept = [o for o in recipe.demo_overrides if recipes.override(recipe, [o]) == recipe]
-        lines += [f"demo set: {o} (not the paper's setting)" for o in kept]
-    return lines
-
-
 def _closing(folder, metrics):
     where = shlex.quote(str(folder))
     test, validation = metrics["test"], metrics["validation"]
@@ -366,10 +274,6 @@ def _closing(folder, metrics):
         f"  export:   python -m tfvc.export --workdir={where}\n"
         f"  watch:    tensorboard --logdir={shlex.quote(str(folder / 'logs'))}"
     )
-
-
-def _absolute(path):
-    return os.path.abspath(path) if path else ""
 
 
 def main(argv=None):
