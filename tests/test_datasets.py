@@ -89,6 +89,15 @@ def test_loose_clips_to_predict_need_no_class(tmp_path):
     assert datasets.load(Data(), str(one), least_classes=1).classes == ["a"]
 
 
+def test_linked_folders_are_searched_for_loose_clips_and_a_circle_ends(tmp_path):
+    _touch(tmp_path / "real", "a.mp4", "deep/b.mp4")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "deep" / "up").symlink_to(tmp_path / "set")
+    found = datasets.load(Data(kind="folder"), str(tmp_path / "set"), labelled=False)
+    assert [c.id for c in found.clips] == ["link/a", "link/deep/b"]
+
+
 def test_official_lists_mark_the_parts_of_ucf101(shared):
     data = Data(lists=str(shared("data/ucf101_splits")))
     found = datasets.load(data, str(shared("data/ucf101")))
@@ -140,6 +149,22 @@ def test_a_csv_manifest(tmp_path):
         "1", str(tmp_path / "v/a.mp4"), ("x", "y"), 'two\nlines, "so"', "g1", "validation"
     )
     assert (second.labels, second.text, second.group, second.part) == (("y",), "", "", "train")
+
+
+def test_a_manifest_reads_the_groups_that_it_does_not_name_off_the_file_names(tmp_path):
+    _touch(tmp_path, "v_Punch_g01_c02.avi", "v_YoYo_g02_c01.avi")
+    rows = "1,v_Punch_g01_c02.avi,a,", "2,v_YoYo_g02_c01.avi,b,mine"
+    (tmp_path / "m.csv").write_text("\n".join(["id,path,labels,group", *rows]))
+    assert [c.group for c in datasets.load(Data(), str(tmp_path / "m.csv")).clips] == ["v_Punch_g01", "mine"]
+
+
+def test_the_digest_tells_another_label_and_not_another_order(tmp_path):
+    made = [datasets.Clip("a", "", ("x",), group="g"), datasets.Clip("b", "", ("y",))]
+    digests = [
+        datasets.Dataset("n", "folder", "", clips, ["x", "y"]).digest()
+        for clips in (made, made[::-1], [made[0], datasets.Clip("b", "", ("x",))], made[:1])
+    ]
+    assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
 def test_a_jsonl_manifest(tmp_path):

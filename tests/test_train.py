@@ -286,9 +286,11 @@ def test_another_recipe_seed_or_data_in_the_same_folder_is_refused_by_name(finis
 
 def test_more_epochs_go_on_where_the_run_ended(finished, records, tmp_path, capsys):
     shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "export").mkdir()
     metrics = train(recipe("train.epochs=14"), data=records, workdir=str(tmp_path / "run"))
     assert metrics["epochs"] == 14 and workdir.load(tmp_path / "run").recipe.train.epochs == 14
     out = capsys.readouterr().out
+    assert "run/export is of the weights so far; make it again after this training" in out
     assert "train.epochs=14 is in force (was 12)" in out and "going on from step 36 (12 of 14" in out
 
 
@@ -297,8 +299,25 @@ def test_data_that_changed_since_is_refused(tmp_path):
     train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
     shutil.rmtree(source)
     make_records(tmp_path / "records", groups=11)
-    with pytest.raises(ValueError, match="the data has changed since the run began .*train: 28 clips"):
-        train(recipe("train.epochs=2"), data=source, workdir=str(tmp_path / "run"))
+    for epochs in (1, 2):  # complete, or going on
+        with pytest.raises(ValueError, match="records have changed since the run began; give another --work"):
+            train(recipe(f"train.epochs={epochs}"), data=source, workdir=str(tmp_path / "run"))
+
+
+def test_a_complete_run_is_shown_where_its_data_are_gone(tmp_path, capsys):
+    source = make_records(tmp_path / "records")
+    train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
+    shutil.rmtree(source)
+    train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
+    assert "this run is complete" in capsys.readouterr().out
+
+
+def test_a_run_that_lost_clips_to_the_extraction_is_refused(finished, records, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    split = files.read_json(tmp_path / "run" / "split.json")
+    files.write_json(tmp_path / "run" / "split.json", {**split, "train": split["train"][1:]})
+    with pytest.raises(ValueError, match="the data has changed since the run began .*train: 27 clips"):
+        train(recipe("train.epochs=14"), data=records, workdir=str(tmp_path / "run"))
 
 
 def test_records_of_other_settings_are_refused(records, tmp_path):

@@ -88,7 +88,7 @@ def _guarded(prog, values, doc, argv, run, paths):
             return 0
         return run(_arguments(prog, values, argv, paths)) or 0
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
+        print("\nstopped by Ctrl-C; the same command again goes on, or starts anew", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

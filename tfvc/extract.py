@@ -79,7 +79,7 @@ def extract(dataset, recipe, *, out="", encoder=None, strict=False):
     _summary(folder, manifest, clips, time.monotonic() - start)
     if not manifest.records:
         raise ValueError(
-            f"{folder}: not one of {len(dataset.clips)} clips could be decoded; see skipped.csv there"
+            f"{folder}: not one of {len(dataset.clips)} clips could be decoded; see {folder / 'skipped.csv'}"
         )
     if strict and manifest.skipped:
         raise ValueError(
@@ -318,7 +318,8 @@ def _frame_bytes(row):
 def _summary(folder, manifest, clips, seconds):
     kept, frames = len(manifest.records), sum(r["frames"] for r in manifest.records)
     rate = f", {clips / max(seconds, 1e-9):.1f} clips/s" if clips else ", all there already"
-    skipped = f"{len(manifest.skipped)} skipped" + (" (see skipped.csv)" if manifest.skipped else "")
+    listing = f" (see {files.shown(folder / 'skipped.csv')})" if manifest.skipped else ""
+    skipped = f"{len(manifest.skipped)} skipped{listing}"
     print(f"extracted {kept} clips, {frames} frames, {skipped}{rate}: {files.shown(folder)}")
 
 

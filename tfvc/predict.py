@@ -32,7 +32,8 @@ def predict(run_folder, paths, output="", overrides=()):
 
     Returns:
         list of dicts, in the order of `paths`: `path`, `part` ("video": the whole, "window"), `start`
-        and `end` (seconds), `top` (list of {label, score}, best first), `attention` (list of {time,
+        and `end` (seconds; a frame lasts until the next would be taken, so `end` may lie past a clip's own),
+        `top` (list of {label, score}, best first), `attention` (list of {time,
         weight}, which sum to at most 1: padding may hold the rest; empty where the model has none, and
         for the whole of a video in windows). The scores of the whole are the mean of its windows'.
 
@@ -65,7 +66,11 @@ def predict(run_folder, paths, output="", overrides=()):
             listing.unlink(missing_ok=True)
     note = f", {len(skipped)} skipped (see {files.shown(listing)})" if skipped else ""
     if not rows:
-        raise ValueError(f"not one of {len(wanted)} files could be predicted; see {files.shown(listing)}")
+        path, reason = skipped[0]
+        raise ValueError(
+            f"not one of {len(wanted)} files could be predicted ({files.shown(path)}: {reason}); see "
+            f"{files.shown(listing)}"
+        )
     print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {files.shown(output)}")
     return rows
 

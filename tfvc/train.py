@@ -67,6 +67,7 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
 
 def _begin(folder, recipe, data, seed, strategy, init_from):
     old = _reopen(folder, recipe, data, seed, init_from)
+    _same_data(folder, old, recipe, data)
     print("\n".join(heading(recipe, data)))
     done = files.read_json(folder / "metrics.json") if old and (folder / "metrics.json").is_file() else None
     if done and "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
@@ -79,6 +80,9 @@ def _begin(folder, recipe, data, seed, strategy, init_from):
         return done
     if old and old.recipe.train.epochs != recipe.train.epochs:
         print(f"train.epochs={recipe.train.epochs} is in force (was {old.recipe.train.epochs})")
+    for made in ("evaluation", "export"):
+        if done and (folder / made).exists():
+            print(f"{folder / made} is of the weights so far; make it again after this training")
     return _train(folder, old, recipe, data, seed, strategy, init_from)
 
 
@@ -173,6 +177,7 @@ def _facts(recipe, data, seed):
         records=absolute(records),
         classes=list(dataset.classes),
         features=[replace(row, shape=(frames, *row.shape[1:])) for row in manifest.features],
+        listing=dataset.digest(),
         multi_label=dataset.multi_label,
         weights=weights,
         standardized=_standardized(recipe, weights),
@@ -223,6 +228,21 @@ def _reopen(folder, recipe, data, seed, init_from):
     if other:
         raise ValueError(f"{folder}: holds another run ({'; '.join(other)}); give another --workdir")
     return old
+
+
+def _same_data(folder, old, recipe, data):
+    """Before hours of extraction, and for a complete run too; data that are gone change nothing."""
+    from tfvc.data import datasets
+
+    if (
+        old
+        and data
+        and Path(data).exists()
+        and datasets.load(recipe.data, data).digest() != old.facts.listing
+    ):
+        raise ValueError(
+            f"{folder}: clips or labels of {data} have changed since the run began; give another --workdir"
+        )
 
 
 def _same_split(folder, old, facts, split):

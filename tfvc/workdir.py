@@ -24,6 +24,7 @@ class Facts:
     multi_label: bool = False
     weights: str = ""  # backbone weights really used: "random (seed 0)", "imagenet", a file and its checksum
     standardized: bool = False
+    listing: str = ""  # `datasets.Dataset.digest()`: shows whether clips or labels have changed since
     init_from: str = ""  # the run whose weights were the start
     notes: list = field(default_factory=list)  # lines the run printed: shrunken batch, leakage, fallbacks
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tfvc.data import manifests, shards
+from tfvc.recipe import digest
 
 _MEDIA = "avi mp4 mpg mpeg mkv mov webm m4v 3gp wmv flv ogv ts"
 MEDIA = frozenset(f".{extension}" for extension in _MEDIA.split())
@@ -49,13 +50,18 @@ class Dataset:
     multi_label: bool = False
     notes: list = field(default_factory=list)
 
+    def digest(self):
+        """Hex digits that name clips, labels, groups and parts, whatever their order."""
+        return digest(sorted([c.id, list(c.labels), c.group, c.part] for c in self.clips))
+
 
 def load(data, source, *, labelled=True, least_classes=2):
     """The clips that `--data` names.
 
     Kind `auto` takes: nothing -> the demo set; a `.csv` or `.jsonl` file -> a manifest; a folder of
     extracted records -> its records; a folder with official UCF-101 lists in or next to it -> ucf101;
-    any other folder -> `<class>/<clip>`. Groups are read off UCF-101's names (`..._g01_c02`).
+    any other folder -> `<class>/<clip>`. Groups that are not given are read off UCF-101's names
+    (`..._g01_c02`).
 
     Args:
         data: `recipe.Data`.
@@ -139,6 +145,7 @@ def _dataset(path, kind, clips, notes=()):
 
 def _manifest(source, labelled):
     rows = manifests.read(source, labelled)
+    rows = [row | {"group": row["group"] or _group(Path(row["path"]))} for row in rows]
     return _dataset(Path(source), "manifest", [Clip(**row) for row in rows])
 
 
@@ -183,8 +190,14 @@ def _folder(root):
 
 
 def _loose(root):
-    """Every media file below a folder, unlabelled."""
-    found = sorted(p for p in root.rglob("*") if _is_media(p) and not _hidden(p.relative_to(root)))
+    """Every media file below a folder, linked folders too, unlabelled."""
+    found, seen = [], set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        fresh = os.path.realpath(folder) not in seen  # a link may lead back up
+        seen.add(os.path.realpath(folder))
+        below[:] = sorted(name for name in below if fresh and not name.startswith("."))
+        found += [Path(folder, name) for name in names if fresh and not name.startswith(".")]
+    found = sorted(filter(_is_media, found))
     if not found:
         raise ValueError(f"{root}: no clips; expected files with {_extensions()}")
     return _dataset(root, "folder", _clips(root, found, [()] * len(found)))
@@ -243,10 +256,6 @@ def _lists(data, source):
 
 def _entries(folder):
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-
-
-def _hidden(path):
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _is_media(path):

@@ -72,6 +72,12 @@ def split(dataset, data, seed, ids=None):
         train, validation = draw(train, data.validation_fraction, rng)
         hint = "data.validation_fraction=0 lets the test part serve"
         _refuse_empty(hint, training=train, validation=validation)
+    alone = sum(not c.group for c in clips)
+    if way == "group" and alone:
+        notes.append(
+            f"split: {alone} of {len(clips)} clips name no group, so each of them counts as one of its own; "
+            "a manifest's column group would say which were cut from the same video"
+        )
     notes += _absent(dataset.classes, train, validation, test)
     sizes = f"split ({way}): {len(train)} training, {len(validation)} validation, {len(test)} test clips"
     return Split(
