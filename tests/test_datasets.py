@@ -158,6 +158,18 @@ def test_a_manifest_reads_the_groups_that_it_does_not_name_off_the_file_names(tm
     assert [c.group for c in datasets.load(Data(), str(tmp_path / "m.csv")).clips] == ["v_Punch_g01", "mine"]
 
 
+def test_two_columns_that_mean_the_same_are_a_fault(tmp_path):
+    _touch(tmp_path, "a.mp4")
+    (tmp_path / "m.csv").write_text("id,path,labels,label\n1,a.mp4,x,y\n")
+    with pytest.raises(ValueError, match=r"m\.csv:1: two columns for labels: labels, label"):
+        datasets.load(Data(), str(tmp_path / "m.csv"))
+    (tmp_path / "m.jsonl").write_text(
+        '{"id": "a\\nb", "path": "a.mp4", "labels": "x"}\n{"id": 1, "video": 2, "path": 3}'
+    )
+    with pytest.raises(ValueError, match=r"(?s)m\.jsonl:1: id: a line break.*m\.jsonl:2: no labels"):
+        datasets.load(Data(), str(tmp_path / "m.jsonl"))
+
+
 def test_the_digest_tells_another_label_and_not_another_order(tmp_path):
     made = [datasets.Clip("a", "", ("x",), group="g"), datasets.Clip("b", "", ("y",))]
     digests = [

@@ -291,6 +291,14 @@ def test_predict_that_dies_midway_keeps_what_was_written(run, clips, tmp_path, m
     assert not kept & set(seen[6:]) and len({r["path"] for r in predict._read(tmp_path / "out.csv")}) == 9
 
 
+@pytest.mark.parametrize("state", [[], None, {"files": 3}, {}])
+def test_predict_does_not_trip_over_an_edited_state(run, clips, tmp_path, state, capsys):
+    predict.predict(run, [clips / "red" / "red_0.mp4"], tmp_path / "out.csv")
+    files.write_json(tmp_path / "out.csv.state.json", state)
+    assert len(predict.predict(run, [clips / "red" / "red_0.mp4"], tmp_path / "out.csv")) == 1
+    assert "it is written anew" in capsys.readouterr().out
+
+
 def test_predict_lists_bad_files_and_refuses_absent_ones(run, clips, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     good = clips / "red" / "red_0.mp4"

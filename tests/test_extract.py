@@ -165,9 +165,11 @@ def test_too_small_a_disk_is_told_before_it_starts(clips, tmp_path, monkeypatch)
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 100))
     spy = Spy()
-    with pytest.raises(ValueError, match=r"GB are needed .*backbone.pooling=avg.*another --workdir"):
+    with pytest.raises(
+        ValueError, match=r"GB are needed .*backbone.dtype=float16, a lower data.fps, or another --workdir"
+    ):
         extract.extract(load(clips, small()), small(), out=tmp_path / "out", encoder=spy)
-    assert not spy.calls
+    assert not spy.calls and not (tmp_path / "out").exists()
 
 
 def test_the_disk_remedy_names_the_folder_that_is_full(clips, monkeypatch):

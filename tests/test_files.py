@@ -95,6 +95,21 @@ def test_a_folder_that_stepped_aside_gets_its_name_back(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export", "other"]
 
 
+def test_a_sweep_leaves_a_users_own_files_alone(tmp_path):
+    own = {
+        ".notes.draft.old",
+        ".x.partial.txt",
+        ".thesis.partners.md",
+        ".bashrc.old",
+        ".a.1.part.txt",
+        "notes",
+    }
+    for name in (*own, ".model.keras.77.part.keras", ".a.csv.77.part"):
+        (tmp_path / name).touch()
+    files.sweep(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == own
+
+
 def test_a_sweep_for_one_name_leaves_the_others_alone(tmp_path):
     for name in (".a[1].csv.77.part", ".b.csv.77.part", ".a[1].csv.78.part.keras"):
         (tmp_path / name).touch()

@@ -222,6 +222,13 @@ def test_damage_is_found_and_named_and_mended(tmp_path, capsys):
         (("classes",), [1, 2]),
         (("settings",), "x"),
         (("features",), [3]),
+        (("features", 0, "dtype"), "f9"),
+        (("features", 0, "shape"), [None, "x"]),
+        (("shards", 0, "records", 0, "labels"), [9]),
+        (("shards", 0, "records", 0, "frames"), -1),
+        (("complete",), "no"),
+        (("shard_count",), "x"),
+        (("classes",), ["a", "a"]),
     ],
 )
 def test_an_edited_manifest_is_refused_by_name(tmp_path, where, value):

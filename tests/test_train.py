@@ -304,6 +304,39 @@ def test_data_that_changed_since_is_refused(tmp_path):
             train(recipe(f"train.epochs={epochs}"), data=source, workdir=str(tmp_path / "run"))
 
 
+def test_checkpoints_of_nobody_are_not_taken_over(finished, records, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "recipe.json").unlink()
+    with pytest.raises(ValueError, match="has checkpoints and no recipe.json"):
+        train(recipe("train.epochs=12"), data=records, workdir=str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [5, [], {"epochs": 2}, {"epochs": "x", "stopped_early": False}, {"epochs": 2, "stopped_early": False}],
+)
+def test_metrics_that_were_edited_are_named(finished, records, tmp_path, tree):
+    shutil.copytree(finished[0], tmp_path / "run")
+    files.write_json(tmp_path / "run" / "metrics.json", tree)
+    with pytest.raises(ValueError, match=r"metrics\.json: not the metrics of a run; remove it, and start"):
+        train(recipe("train.epochs=12"), data=records, workdir=str(tmp_path / "run"))
+
+
+def test_metrics_of_an_evaluation_alone_do_not_end_a_run(finished, records, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    files.write_json(tmp_path / "run" / "metrics.json", {"evaluation": {}})
+    metrics = train(recipe("train.epochs=12"), data=records, workdir=str(tmp_path / "run"))
+    assert metrics["epochs"] == 12 and metrics["test"] == finished[1]["test"]
+
+
+def test_what_cannot_be_built_holds_no_folder(records, tmp_path):
+    with pytest.raises(ValueError, match="units"):
+        train(recipe("model_args.units=0"), data=records, workdir=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match="train.jit=true: XLA compiles no step that replicas share"):
+        train(recipe("train.jit=true"), data=records, workdir=str(tmp_path / "run"), strategy="mirrored")
+    assert train(recipe("train.epochs=1"), data=records, workdir=str(tmp_path / "run"))["epochs"] == 1
+
+
 def test_a_complete_run_is_shown_where_its_data_are_gone(tmp_path, capsys):
     source = make_records(tmp_path / "records")
     train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
@@ -429,6 +462,12 @@ def test_dry_run_is_quick_and_marks_what_only_the_data_can_tell():
         (["--strategy=cpu:0"], "unknown strategy 'cpu:0'"),
         (["--init_from=absent"], "absent/recipe.json: no such file"),
         (["--set=model_args.mode=cnn_lsmt"], "unknown value of model_args.mode 'cnn_lsmt'"),
+        (["--set=model_args.units=0"], "model_args.units=0: expected at least 1"),
+        (["--set=model_args.dropout=1"], "model_args.dropout=1.0: expected less than 1"),
+        (["--set=backbone.weights=foo"], "backbone.weights=foo: no such file"),
+        (["--set=backbone.size=1000000,1000000"], "each up to 8192"),
+        (["--set=data.fps=1e300"], "data.fps=1e+300: expected at most 1000"),
+        (["--set=data.test_groups=g01"], "data.test_groups is for data.split=group"),
         (["--seed=-1"], "--seed=-1"),
     ],
 )

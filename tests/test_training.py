@@ -310,6 +310,20 @@ def test_a_damaged_newest_checkpoint_is_passed_over_by_name(damage, tmp_path, ca
     assert_same(again, unbroken[3])
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_best_model_is_passed_over_and_made_again(damage, tmp_path, capsys, unbroken):
+    fit(tmp_path)
+    best = sorted((tmp_path / "checkpoints").glob("best-*.keras"))[-1]
+    content = best.read_bytes()
+    best.unlink()  # it may share its bytes with best.keras
+    if damage == "cut":
+        best.write_bytes(content[:1000])
+    again, progress = fit(tmp_path, replace(TRAIN, epochs=3))
+    assert f"its best model, {best.name}, is missing or damaged; passing over it" in capsys.readouterr().out
+    assert progress.epoch == 3 and checkpoints.best_path(tmp_path / "checkpoints", progress).is_file()
+    assert_same(again, unbroken[3])
+
+
 def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
     fit(tmp_path)
     with pytest.raises(

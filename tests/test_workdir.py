@@ -55,8 +55,26 @@ def test_what_is_no_run_is_refused_by_name(run, tmp_path):
     tree = files.read_json(tmp_path / "recipe.json")
     none = {k: v for k, v in tree.items() if k != "facts"}
     late = {**tree, "recipe": {**tree["recipe"], "train": {**tree["recipe"]["train"], "epochs": "five"}}}
+    facts = [
+        {**tree["facts"], **edit}
+        for edit in (
+            {"classes": None},
+            {"classes": ["a", None]},
+            {"classes": ["a", "a"]},
+            {"records": None},
+            {"weights": 5},
+            {"features": []},
+            {"features": [{**tree["facts"]["features"][0], "shape": ["x", 4]}]},
+            {"features": [{**tree["facts"]["features"][0], "dtype": "f9"}]},
+        )
+    ]
     odd = ([], 3, none, late, {**tree, "recipe": []}, {**tree, "seed": "x"})
-    for broken in (*odd, {**tree, "facts": {"odd": 1}}, {**tree, "facts": 3}):
+    for broken in (
+        *odd,
+        *({**tree, "facts": f} for f in facts),
+        {**tree, "facts": {"odd": 1}},
+        {**tree, "facts": 3},
+    ):
         files.write_json(tmp_path / "recipe.json", broken)
         with pytest.raises(ValueError, match=r"recipe\.json: not the recipe of a run of this version"):
             workdir.load(tmp_path)
@@ -83,4 +101,11 @@ def test_a_model_file_that_unpacks_without_end_is_refused(run):
     with zipfile.ZipFile(path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * (64 << 20))
     with pytest.raises(ValueError, match=r"model\.keras: would unpack to 0\.0671 GB"):
+        workdir.load(path).model()
+
+
+def test_a_model_of_other_classes_or_frames_than_the_recipe_is_named(run):
+    path, settings, facts = run
+    build_model(facts.features, 3, **settings.model_args).save(path / "model.keras")
+    with pytest.raises(ValueError, match=r"model\.keras: 3 classes of .*, but recipe.json says 2 of"):
         workdir.load(path).model()

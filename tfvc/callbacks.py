@@ -254,7 +254,9 @@ class Books(keras.callbacks.Callback):
             progress.best is None or _better(self._recipe.monitor, value, progress.best)
         ):
             progress.best, progress.best_epoch, progress.best_step = value, epoch + 1, progress.step
-            checkpoints.save_model(self._bare, checkpoints.best_path(self._folder / "checkpoints", progress))
+            best = checkpoints.best_path(self._folder / "checkpoints", progress)
+            checkpoints.save_model(self._bare, best)
+            progress.best_sha256 = files.sha256(best)
         self._checkpoint()
         if progress.best_epoch == epoch + 1:
             best = checkpoints.best_path(self._folder / "checkpoints", progress)

@@ -28,7 +28,8 @@ class Progress:
     partial: dict = field(default_factory=dict)  # metric sums of an epoch that is not: name -> [total, count]
     best: float | None = None  # the monitor's best value ...
     best_epoch: int = 0  # ... its epoch, counted from 1 ...
-    best_step: int = 0  # ... and step, which names its file
+    best_step: int = 0  # ... and step, which names its file ...
+    best_sha256: str = ""  # ... whose checksum this is
     seconds: float = 0.0  # training time, all sittings together
 
     @property
@@ -82,7 +83,8 @@ def save(folder, model, optimizer, progress, keep=2):
     with files.aside(path) as temporary:
         _write(temporary, arrays | {"progress": np.array(json.dumps(asdict(progress)))})
         digest = files.sha256(temporary)
-    files.write_json(path.with_suffix(".json"), {"sha256": digest, "best_step": progress.best_step})
+    best = {"best_step": progress.best_step, "best_sha256": progress.best_sha256}
+    files.write_json(path.with_suffix(".json"), {"sha256": digest, **best})
     _prune(folder, keep, progress.step)
 
 
@@ -151,7 +153,7 @@ def _recorded(path):
     """The record beside a checkpoint, or None where it is missing or damaged."""
     try:
         tree = files.read_json(path.with_suffix(".json"))
-        return {"sha256": str(tree["sha256"]), "best_step": int(tree["best_step"])}
+        return {k: kind(tree[k]) for k, kind in (("sha256", str), ("best_step", int), ("best_sha256", str))}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -163,6 +165,9 @@ def _fault(path):
         return "its checksum is missing or damaged (killed while saving?)"
     if files.sha256(path) != record["sha256"]:
         return "damaged (its checksum differs)"
+    best = path.with_name(f"best-{record['best_step']:08d}.keras")
+    if record["best_step"] and not (best.is_file() and files.sha256(best) == record["best_sha256"]):
+        return f"its best model, {best.name}, is missing or damaged"
     return ""
 
 

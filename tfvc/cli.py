@@ -110,8 +110,8 @@ def _text(error):
         return f"{error.filename or 'i/o'}: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return (
-            "out of memory; lower train.batch_size, backbone.batch_size or data.cache_mb, or pool the "
-            f"features (backbone.pooling=avg) ({files.first_line(error)})"
+            "out of memory; lower train.batch_size, backbone.batch_size, data.cache_mb, data.frames or "
+            f"model_args.units, or pool the features (backbone.pooling=avg) ({files.first_line(error)})"
         )
     if isinstance(error, _tensorflow_errors()):
         return f"TensorFlow: {files.first_line(error)} (TFVC_DEBUG=1 shows the whole traceback)"

@@ -44,7 +44,7 @@ def evaluate(run_folder, data="", part="test", overrides=()):
 
     run = workdir.load(run_folder)
     recipe = settable(run.recipe, overrides, _SETTABLE)
-    model = run.model()  # first: without it nothing else is worth doing
+    model, metrics = run.model(), run.metrics()  # first: without them nothing else is worth doing
     source, part = _source(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(
@@ -54,7 +54,7 @@ def evaluate(run_folder, data="", part="test", overrides=()):
     result = {"part": part, "data": data or run.facts.source, "clips": len(labels)}
     truth, guess = np.argmax(labels, axis=1), np.argmax(probabilities, axis=1)
     result |= measures(truth, guess, source.classes)
-    _write(run.path, result, truth, guess, source.classes)
+    _write(run.path, metrics, result, truth, guess, source.classes)
     _show(result, run.path)
     return result
 
@@ -168,7 +168,7 @@ def _predicted(model, source, batch_size):
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
-def _write(path, result, truth, guess, classes):
+def _write(path, metrics, result, truth, guess, classes):
     from sklearn.metrics import confusion_matrix
 
     from tfvc import plots
@@ -189,9 +189,7 @@ def _write(path, result, truth, guess, classes):
     with files.aside(folder / "confusion.png") as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     _board(path / "logs" / "evaluation", result, plots.pixels(figure))
-    metrics = path / "metrics.json"
-    tree = files.read_json(metrics) if metrics.is_file() else {}
-    files.write_json(metrics, tree | {"evaluation": result})
+    files.write_json(path / "metrics.json", metrics | {"evaluation": result})
 
 
 def _board(folder, result, picture):

@@ -225,13 +225,17 @@ def _write(folder, wanted, dataset, recipe, encoder):
     """Writes what is missing, and returns how many clips that was."""
     from tfvc.data import shards
 
-    shards.open_folder(folder, wanted, dataset, feature_rows(recipe, encoder), recipe.data.shard_clips)
     plan = shards.plan(dataset.clips, recipe.data.shard_clips)
-    todo = [k for k in range(len(plan)) if not shards.done(folder, k)]
+
+    def missing():
+        return [k for k in range(len(plan)) if not shards.done(folder, k)]
+
+    _check_disk(folder, [c for k in missing() for c in plan[k]], recipe, encoder)  # before anything is made
+    shards.open_folder(folder, wanted, dataset, feature_rows(recipe, encoder), recipe.data.shard_clips)
+    todo = missing()
     if not todo:
         return 0
     clips = [c for k in todo for c in plan[k]]
-    _check_disk(folder, clips, recipe, encoder)
     if len(todo) < len(plan):
         print(f"going on in {files.shown(folder)}: {len(plan) - len(todo)} of {len(plan)} shards are there")
     _fill(folder, plan, todo, dataset, recipe, encoder)
@@ -288,6 +292,8 @@ def _check_disk(folder, clips, recipe, encoder):
     """Estimates the bytes to come from the durations of a sample; too little room is an error."""
     from tfvc.data import video
 
+    if not clips:
+        return
     lengths = []
     for clip in clips[:: -(-len(clips) // _SAMPLE)]:
         # What cannot be read will be skipped, and listed, when it is its turn.
@@ -298,10 +304,21 @@ def _check_disk(folder, clips, recipe, encoder):
     frames = sum(lengths) / max(1, len(lengths)) * len(clips)
     row = feature_rows(recipe, encoder)[0]
     width = _frame_bytes(row)
-    needed, free = frames * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(folder).free
+    there = next(
+        p for p in (Path(os.path.abspath(folder)), *Path(os.path.abspath(folder)).parents) if p.exists()
+    )
+    needed, free = frames * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(there).free
     if needed > free:
-        smaller = "--set=backbone.pooling=avg, --set=backbone.dtype=float16"
-        smaller = "a smaller --set=backbone.size" if row.dtype == "uint8" else smaller
+        ways = [
+            ("pooling", "none", "--set=backbone.pooling=avg"),
+            ("dtype", "float32", "--set=backbone.dtype=float16"),
+        ]
+        ways = [text for name, large, text in ways if getattr(recipe.backbone, name) == large]
+        smaller = (
+            "a smaller --set=backbone.size"
+            if row.dtype == "uint8"
+            else ", ".join([*ways, "a lower data.fps"])
+        )
         cache = os.path.abspath(files.cache_root())
         cached = Path(os.path.abspath(folder)).is_relative_to(cache)
         elsewhere = "TFVC_CACHE=<a folder on another disk>" if cached else "another --workdir"

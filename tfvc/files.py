@@ -3,14 +3,16 @@
 import contextlib
 import csv
 import fcntl
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
+# `aside`: .NAME.PID.part (Keras adds a suffix of its own), and .NAME.PID.old
+_ASIDE = re.compile(r"\.(?P<name>.+)\.\d+\.(?:(?P<kind>old)|part(?:\.keras)?)", re.DOTALL)
 _UNPACKED, _SMALL = 20, 16 << 20  # a .keras file may unpack to so many times its size, and so many bytes
 
 
@@ -65,15 +67,15 @@ def sweep(folder, name=""):
         folder: no other process may be writing in it.
         name: only what was to become this file or folder in it; others may then write beside it.
     """
-    begin = f".{glob.escape(name)}." if name else "."
-    for left in Path(folder).glob(f"{begin}*.part*"):  # Keras adds its own suffix
-        _remove(left)
-    for left in Path(folder).glob(f"{begin}*.old"):
-        name = left.with_name(left.name[1:].removesuffix(".old").rpartition(".")[0])
-        if name.exists():
-            _remove(left)
+    for left in sorted(Path(folder).glob(".*")):
+        match = _ASIDE.fullmatch(left.name)  # nothing but what `aside` makes: a user's own files may lie here
+        if not match or (name and match["name"] != name):
+            continue
+        successor = left.with_name(match["name"])
+        if match["kind"] == "old" and not successor.exists():
+            os.rename(left, successor)
         else:
-            os.rename(left, name)
+            _remove(left)
 
 
 @contextlib.contextmanager

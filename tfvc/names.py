@@ -56,15 +56,18 @@ def keyword_defaults(model):
     raise ValueError(f"tfvc/models/{model}.py has no build_model; every model file needs one")
 
 
-def choices(model):
-    """A model's `CHOICES`: argument name -> the values it may have. Read like `keyword_defaults`.
+def literal(model, name):
+    """A dict that a model file may hold, {} if it does not. Read like `keyword_defaults`.
+
+    - `CHOICES`: argument of `build_model` -> the values it may have.
+    - `AT_LEAST`, `BELOW`: argument -> its bound.
 
     Example:
-        >>> "cnn3d" in choices("attention_boosted")["mode"]
+        >>> "cnn3d" in literal("attention_boosted", "CHOICES")["mode"]
         True
     """
     for node in _body(model):
-        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["CHOICES"]:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [name]:
             return ast.literal_eval(node.value)
     return {}
 

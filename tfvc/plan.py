@@ -22,6 +22,8 @@ def settled(recipe):
         )
     if recipe.backbone.standardize == "yes" and "standardize" not in names.keyword_defaults(recipe.model):
         raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
+    if recipe.data.test_groups and recipe.data.split == "random":
+        raise ValueError("data.test_groups is for data.split=group; the split is random")
     hub = "hub:" if recipe.backbone.name.startswith("hub:") else ""
     name = hub + _found(recipe.backbone.name.removeprefix(hub), () if hub else (*weights.FILES, "frames"))
     given = _found(recipe.backbone.weights, ("imagenet", "random", "none"))
@@ -44,6 +46,7 @@ def check(recipe, data="", strategy="default", init_from=""):
 
     strategies.check(strategy)
     weights.check_name(recipe.backbone.name)
+    weights.check_given(recipe.backbone.weights)
     datasets.kind_of(recipe.data, data)
     if init_from:
         workdir.load(init_from)

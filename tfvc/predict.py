@@ -199,7 +199,9 @@ class _Table:
         self.seen, self.of = {}, {}  # path -> [size, time], path -> rows
         if output.is_file() and self.state.is_file():
             state = files.read_json(self.state, "remove it")
-            if state.get("settings") == self.settings and state.get("output") == files.sha256(output):
+            own = isinstance(state, dict) and isinstance(state.get("files"), dict)
+            made = (self.settings, files.sha256(output))
+            if own and (state.get("settings"), state.get("output")) == made:
                 self.seen = {path: tuple(stamp) for path, stamp in state["files"].items()}
                 for row in _read(output):
                     self.of.setdefault(row["path"], []).append(row)

@@ -155,6 +155,8 @@ _AT_LEAST = {
     "predict.top_k": 1,
     "predict.window_step": 0,
 }
+_AT_MOST = {"data.fps": 1000.0}
+_LARGEST_SIDE = 8192  # pixels of a frame that a network is fed
 _BELOW = {"data.test_fraction": 1.0, "data.validation_fraction": 1.0}
 
 
@@ -215,20 +217,41 @@ def override(recipe, overrides):
 def check(recipe):
     """Returns the recipe, or raises ValueError for a choice or a range that it breaks."""
     flat = flatten(recipe)
-    own = {f"model_args.{name}": values for name, values in names.choices(recipe.model).items()}
-    for key, choices in (_CHOICES | own).items():
+    own = {
+        table: {f"model_args.{k}": v for k, v in names.literal(recipe.model, table).items()}
+        for table in ("CHOICES", "AT_LEAST", "BELOW")
+    }
+    for key, choices in (_CHOICES | own["CHOICES"]).items():
         if flat[key] not in choices:
             raise ValueError(names.suggest(f"value of {key}", flat[key], choices))
-    for key, least in _AT_LEAST.items():
+    for key, least in (_AT_LEAST | own["AT_LEAST"]).items():
         if not flat[key] >= least:
             raise ValueError(f"{key}={flat[key]}: expected at least {least}")
-    for key, limit in _BELOW.items():
+    for key, most in _AT_MOST.items():
+        if flat[key] > most:
+            raise ValueError(f"{key}={flat[key]:g}: expected at most {most:g}")
+    for key, limit in (_BELOW | own["BELOW"]).items():
         if not flat[key] < limit:
             raise ValueError(f"{key}={flat[key]}: expected less than {limit}")
     size = recipe.backbone.size
-    if len(size) != 2 or any(not isinstance(n, int) or n < 1 for n in size):
-        raise ValueError(f"backbone.size={size}: expected height,width, as 224,224")
+    if len(size) != 2 or any(not isinstance(n, int) or not 1 <= n <= _LARGEST_SIDE for n in size):
+        raise ValueError(
+            f"backbone.size={size}: expected height,width, each up to {_LARGEST_SIDE}, as 224,224"
+        )
     return recipe
+
+
+def check_row(row):
+    """Returns a Feature read from a file; TypeError if it is none. Only its first axis may be None."""
+    sizes = row.shape[row.shape[:1] == (None,) :]
+    if (
+        not isinstance(row.name, str)
+        or row.dtype not in ("float32", "float16", "uint8")
+        or not row.shape
+        or any(type(n) is not int or n < 1 for n in sizes)
+    ):
+        raise TypeError(f"features: {row}")
+    return row
 
 
 def flatten(recipe):

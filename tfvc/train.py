@@ -69,8 +69,8 @@ def _begin(folder, recipe, data, seed, strategy, init_from):
     old = _reopen(folder, recipe, data, seed, init_from)
     _same_data(folder, old, recipe, data)
     print("\n".join(heading(recipe, data)))
-    done = files.read_json(folder / "metrics.json") if old and (folder / "metrics.json").is_file() else None
-    if done and "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
+    done = old.metrics() if old else {}
+    if "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
         print(f"this run is complete ({done['epochs']} epochs; asked for {recipe.train.epochs})")
         if old.recipe.predict != recipe.predict:
             kept = replace(old.recipe, predict=recipe.predict)
@@ -81,7 +81,7 @@ def _begin(folder, recipe, data, seed, strategy, init_from):
     if old and old.recipe.train.epochs != recipe.train.epochs:
         print(f"train.epochs={recipe.train.epochs} is in force (was {old.recipe.train.epochs})")
     for made in ("evaluation", "export"):
-        if done and (folder / made).exists():
+        if "epochs" in done and (folder / made).exists():
             print(f"{folder / made} is of the weights so far; make it again after this training")
     return _train(folder, old, recipe, data, seed, strategy, init_from)
 
@@ -97,6 +97,11 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
     if strategy != "default":
         count = devices.num_replicas_in_sync
         print(f"strategy {strategy}: {count} replica{'s' if count > 1 else ''}")
+        if recipe.train.jit:
+            raise ValueError(
+                f"train.jit=true: XLA compiles no step that replicas share (--strategy={strategy}); "
+                "leave one of them out"
+            )
     other = workdir.load(init_from).model() if init_from else None
     facts, split = _facts(recipe, data, seed)
     facts.init_from = absolute(init_from)
@@ -107,7 +112,6 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
         facts.say("features are standardised on the training clips")
     _same_split(folder, old, facts, split)
     feed = Feed(recipe, facts, split, seed, devices.num_replicas_in_sync)
-    workdir.save(folder, recipe, facts, seed, split)
 
     training.start(seed, recipe.train.deterministic)
     with training.precision(recipe.train.precision), devices.scope():
@@ -116,6 +120,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
             model.get_layer("standardize").set_statistics(*feed.statistics())
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
+    workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
     with pipeline.readable(facts.records):
         network, progress = training.fit(
             model,
@@ -215,6 +220,11 @@ def _standardized(recipe, weights):
 def _reopen(folder, recipe, data, seed, init_from):
     """The run in a folder, None if there is none; ValueError if it is another."""
     if not (folder / "recipe.json").is_file():
+        if any((folder / "checkpoints").glob("step-*")):
+            raise ValueError(
+                f"{folder}: has checkpoints and no recipe.json, so whose they are is not known; put it back, "
+                "or give another --workdir"
+            )
         return None
     old = workdir.load(folder)
     past = (old.recipe, old.facts.source, old.seed, old.facts.init_from)
@@ -265,7 +275,8 @@ def _weights_of(manifest, recipe):
 
     `imagenet`, the default, takes what is there: the sentence is printed and stored.
     """
-    there, asked = str(manifest.settings["backbone.weights"]), recipe.backbone.weights
+    there = str(manifest.settings.get("backbone.weights", "of unknown origin"))
+    asked = recipe.backbone.weights
     if asked not in ("imagenet", "none"):
         wanted = "random (" if asked == "random" else f"sha256 {files.sha256(asked)[:12]}"
         if wanted not in there:

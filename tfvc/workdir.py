@@ -4,12 +4,12 @@ evaluate, predict and export need nothing but this folder.
 """
 
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import tfvc
 from tfvc import files
-from tfvc.recipe import Feature, Recipe, check, from_json, to_json
+from tfvc.recipe import Feature, Recipe, check, check_row, from_json, to_json
 
 
 @dataclass
@@ -54,11 +54,36 @@ class Run:
             raise FileNotFoundError(f"{path}: the run has not finished; start the same train command again")
         files.check_archive(path)
         try:
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path}: cannot be loaded ({files.first_line(error)}); put back the file that training wrote"
             ) from None
+
+        rows = {row.name: row.shape for row in self.facts.features}
+        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in dict(model.input).items()}
+        if model.output_shape[-1] != len(self.facts.classes) or shapes != rows:
+            raise ValueError(
+                f"{path}: {model.output_shape[-1]} classes of {shapes}, but recipe.json says "
+                f"{len(self.facts.classes)} of {rows}; put back the files that training wrote"
+            )
+        return model
+
+    def metrics(self):
+        """`metrics.json`, {} where there is none; ValueError where it is not what training wrote."""
+        path = self.path / "metrics.json"
+        if not path.is_file():
+            return {}
+        remedy = "remove it, and start the same train command again"
+        tree = files.read_json(path, remedy)
+        known = {"epochs": int, "stopped_early": bool, "test": dict, "validation": dict}
+        trained = isinstance(tree, dict) and ("epochs" not in tree or _typed(tree, known))
+        numbers = {"accuracy": float, "clips": int}, {"accuracy": float, "epoch": int}
+        if trained and "epochs" in tree:
+            trained = all(map(_typed, (tree["test"], tree["validation"]), numbers))
+        if not trained:
+            raise ValueError(f"{path}: not the metrics of a run; {remedy}")
+        return tree
 
     def split(self):
         """`{"train": [ids], "validation": [ids], "test": [ids]}`."""
@@ -98,6 +123,27 @@ def load(path):
     try:
         facts = dict(tree["facts"])
         facts["features"] = [Feature(**{**f, "shape": tuple(f["shape"])}) for f in facts["features"]]
-        return Run(path, check(from_json(tree["recipe"])), Facts(**facts), int(tree["seed"]))
+        return Run(path, check(from_json(tree["recipe"])), _checked(Facts(**facts)), int(tree["seed"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{file}: not the recipe of a run of this version ({error})") from None
+
+
+def _typed(tree, kinds):
+    return all(isinstance(tree.get(key), kind) for key, kind in kinds.items())
+
+
+def _checked(facts):
+    """The facts; TypeError where they were edited into something else."""
+    for f in fields(Facts):
+        if not isinstance(getattr(facts, f.name), f.type):
+            raise TypeError(f"{f.name}: expected {f.type.__name__}")
+    names = facts.classes
+    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+        raise TypeError("classes: expected different names")
+    if not facts.features:
+        raise TypeError("features: none")
+    for row in facts.features:
+        check_row(row)
+        if None in row.shape:
+            raise TypeError(f"features: shape {row.shape}")
+    return facts

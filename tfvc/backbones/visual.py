@@ -241,11 +241,8 @@ def _from_row(backbone, seed, demo):
                 ) from None
             print(f"{backbone.name}: no ImageNet weights; going on with a random network ({error})")
     elif backbone.weights != "random":
+        weight_files.check_given(backbone.weights)
         path = Path(backbone.weights)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"backbone.weights={backbone.weights}: no such file; expected imagenet, random or a path"
-            )
     with _policy(backbone.precision):
         network = row.build(weights=None, include_top=False, input_shape=(*backbone.size, 3))
     if path is None:

@@ -54,6 +54,14 @@ FRAMES = "frames"  # no network: the frames themselves
 HUB = "hub:"  # before a TensorFlow Hub handle, or a path
 
 
+def check_given(weights):
+    """FileNotFoundError for `backbone.weights` that is neither `imagenet`, `random`, `none` nor a file."""
+    if weights not in ("imagenet", "random", "none") and not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"backbone.weights={weights}: no such file; expected imagenet, random or a path"
+        )
+
+
 def check_name(name):
     """Whether `backbone.name` is a row, `frames`, a handle, or a model file that is there.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _LONGEST = 131072  # characters of a field: a hostile file must not eat the machine
 _HALF = re.compile("[\ud800-\udfff]")  # JSON can say it, UTF-8 cannot
+_BREAK = re.compile(r"[\x00\r\n]")
 _NAMES = {"video": "path", "label": "labels", "description": "text"}
 _COLUMNS = ("id", "path", "labels", "text", "group", "split")
 _PARTS = {p: p for p in ("train", "validation", "test", "")} | {"val": "validation", "valid": "validation"}
@@ -81,6 +82,8 @@ def _faults_of(row, folder, labelled):
         ("text", row["text"]),
         ("group", row["group"]),
     )
+    if _BREAK.search(row["id"]):
+        reasons.append("id: a line break or a NUL in it")
     reasons += [f"{k}: half a surrogate pair is no text" for k, v in words if _HALF.search(v)]
     reasons += [f"{k}: over {_LONGEST} characters" for k in ("id", "text", "group") if len(row[k]) > _LONGEST]
     return reasons
@@ -115,6 +118,13 @@ def _missing(present, labelled):
     return [k for k in ("id", "path", *(["labels"] if labelled else [])) if k not in known]
 
 
+def _twice(present):
+    """Two columns that mean the same, for a fault; "" if there are none."""
+    known = [_own(k) for k in present]
+    both = next((k for k in known if k in _COLUMNS and known.count(k) > 1), "")
+    return f"two columns for {both}: {', '.join(k for k in present if _own(k) == both)}" if both else ""
+
+
 def _csv(path, text, labelled, faults):
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header, line = None, 1
@@ -130,6 +140,9 @@ def _csv(path, text, labelled, faults):
                     faults.append(
                         (start, f"no column {', '.join(missing)}; the header has: {', '.join(header)}")
                     )
+                    return
+                if _twice(header):
+                    faults.append((start, _twice(header)))
                     return
             elif len(fields) != len(header):
                 faults.append((start, f"{len(fields)} fields; the header has {len(header)}"))
@@ -155,6 +168,8 @@ def _jsonl(path, text, labelled, faults):
         odd = [k for k, v in tree.items() if isinstance(v, (list, dict)) and not _may_be_list(k, v)]
         if missing:
             faults.append((number, f"no {', '.join(missing)}; the line has: {', '.join(tree)}"))
+        elif _twice(tree):
+            faults.append((number, _twice(tree)))
         elif odd:
             faults.append((number, f"{odd[0]}: expected text, found {type(tree[odd[0]]).__name__}"))
         else:

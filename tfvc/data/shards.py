@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tfvc import files
-from tfvc.recipe import Feature, differences
+from tfvc.recipe import Feature, check_row, differences
 from tfvc.recipe import digest as digest_of
 
 FORMAT = "tfvc-records-1"
 MANIFEST = "manifest.json"
 _SHARD = {"file": str, "bytes": int, "sha256": str, "records": list}
+_HEAD = {"digest": str, "settings": dict, "dataset": str, "classes": list, "multi_label": bool}
+_HEAD |= {"clips": int, "shard_count": int, "complete": bool}
 _RECORD = {"id": str, "frames": int, "bytes": int, "labels": list, "group": str, "part": str}
 _AGAIN = "start the same command again to go on"
 
@@ -264,41 +266,40 @@ def _tree(folder):
     return tree
 
 
-def _shard(index, shard):
+def _shard(index, shard, classes):
     """A shard's entry; what was edited is refused here, before it is read elsewhere as something else."""
     if shard["file"] != f"{_name(index)}.tfrecord":  # nothing outside the folder
         raise ValueError(f"shard {index} is {shard['file']!r}")
     for record in shard["records"]:
         kinds = {key: type(record[key]) for key in _RECORD}
-        if kinds != _RECORD or any(type(label) is not int for label in record["labels"]):
+        if kinds != _RECORD or record["frames"] < 0 or record["bytes"] < 0:
             raise ValueError(f"record {record!r}")
+        if any(type(label) is not int or not 0 <= label < classes for label in record["labels"]):
+            what = f"clip {record['id']!r} has labels {record['labels']}"
+            raise ValueError(f"{what}; expected 0..{classes - 1}")
     return {key: kind(shard[key]) for key, kind in _SHARD.items()}
 
 
 def _manifest(folder, tree):
     try:
-        if not all(isinstance(name, str) for name in tree["classes"]) or not isinstance(
-            tree["settings"], dict
-        ):
-            raise ValueError("classes or settings")
-        return Manifest(
+        head = {key: tree[key] for key in _HEAD}
+        if {key: type(value) for key, value in head.items()} != _HEAD:
+            raise TypeError("a field of another type")
+        names, classes = head["classes"], len(head["classes"])
+        if len({str(name) for name in names}) < classes or not all(isinstance(n, str) for n in names):
+            raise TypeError("classes: expected different names")
+        rows = [Feature(**{**row, "shape": tuple(row["shape"])}) for row in tree["features"]]
+        manifest = Manifest(
             folder=Path(folder),
-            features=[Feature(**{**row, "shape": tuple(row["shape"])}) for row in tree["features"]],
-            shards=[_shard(k, shard) for k, shard in enumerate(tree.get("shards", []))],
+            features=[check_row(row) for row in rows],
+            shards=[_shard(k, shard, classes) for k, shard in enumerate(tree.get("shards", []))],
             skipped=[tuple(row) for row in tree.get("skipped", [])],
-            **{
-                k: tree[k]
-                for k in (
-                    "digest",
-                    "settings",
-                    "dataset",
-                    "classes",
-                    "multi_label",
-                    "clips",
-                    "shard_count",
-                    "complete",
-                )
-            },
+            **head,
         )
+        if len(set(manifest.ids)) < len(manifest.ids):
+            raise ValueError("two records of one id")
+        return manifest
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{folder / MANIFEST}: not a manifest of this version ({error!r})") from None
+        raise ValueError(
+            f"{folder / MANIFEST}: not a manifest of this version ({error!r}); extract the clips again"
+        ) from None

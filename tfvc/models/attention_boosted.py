@@ -7,10 +7,12 @@ from keras import layers, ops
 
 from tfvc.layers import FrameAttention, Standardize, hard_sigmoid_keras2
 
-CHOICES = {  # a literal: `names.choices` reads it without Keras
+CHOICES = {  # literals: `names.literal` reads them without Keras
     "mode": ("cnn_lstm", "cnn_attention_lstm", "cnn_lstm_attention", "cnn3d"),
     "recurrent_activation": ("sigmoid", "hard_sigmoid_keras2"),
 }
+AT_LEAST = {"units": 1, "dense": 1, "dropout": 0}
+BELOW = {"dropout": 1}
 MODES = CHOICES["mode"]
 
 # Ji et al. 2013: (maps, kernel T x H x W, subsampling H x W). 60 x 40 -> 27 x 17 -> 7 x 4 -> 1 x 1.
