@@ -482,6 +482,8 @@ def test_strategies_are_checked_by_name():
     assert strategy.scope("default").num_replicas_in_sync == 1
     devices = max(1, len(tf.config.list_physical_devices("GPU")))
     assert strategy.scope("mirrored").num_replicas_in_sync == devices
+    with pytest.raises(ValueError, match="unknown strategy 'cpu:N'"):  # the placeholder itself
+        strategy.scope("cpu:N")
     with pytest.raises(ValueError, match="did you mean 'mirrored'"):
         strategy.scope("mirored")
     with pytest.raises(ValueError, match="ask for it in a fresh one"):

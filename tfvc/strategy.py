@@ -4,7 +4,7 @@ import re
 
 from tfvc import names
 
-_KNOWN = ("default", "mirrored", "cpu:N")
+_WORDS = ("default", "mirrored")
 
 
 def scope(name="default"):
@@ -38,8 +38,8 @@ def scope(name="default"):
 def check(name):
     """N of `cpu:N`, 0 of the other names; ValueError for what is none."""
     match = re.fullmatch(r"cpu:([1-9]\d{0,2})", name)
-    if not match and name not in _KNOWN:
-        raise ValueError(names.suggest("strategy", name, _KNOWN))
+    if not match and name not in _WORDS:
+        raise ValueError(names.suggest("strategy", name, (*_WORDS, "cpu:N")))
     return int(match[1]) if match else 0
 
 
