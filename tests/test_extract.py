@@ -240,21 +240,21 @@ def test_another_version_of_the_extraction_uses_nothing_old(clips, monkeypatch):
     new = extract.extract(load(clips, r), r, encoder=spy)
     assert new != old
     with pytest.raises(ValueError, match="extraction: 1 -> 2"):
-        extract.check_records(old, shards.read_manifest(old), r)
+        extract.check_records(shards.read_manifest(old), r)
 
 
 def test_records_are_checked_against_a_recipe_and_the_weights_of_a_run(clips, tmp_path):
     r = small("data.fps=2")
     folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy())
     manifest = shards.read_manifest(folder)
-    extract.check_records(folder, manifest, r)
-    extract.check_records(folder, manifest, r, "random (seed 0)")
+    extract.check_records(manifest, r)
+    extract.check_records(manifest, r, "random (seed 0)")
     with pytest.raises(ValueError, match=r"data.fps: 2.0 -> 1.0\); give the ones on the left"):
-        extract.check_records(folder, manifest, small())
+        extract.check_records(manifest, small())
     with pytest.raises(
         ValueError, match=r"backbone.weights: random \(seed 0\) -> imagenet \(x\)\); give the vi"
     ):
-        extract.check_records(folder, manifest, r, "imagenet (x)")
+        extract.check_records(manifest, r, "imagenet (x)")
 
 
 def test_a_model_file_is_known_by_its_name_wherever_it_lies(clips, tmp_path, monkeypatch):

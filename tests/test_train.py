@@ -1,7 +1,6 @@
 """The command: from records of the real writer to a run, killed and started again."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -12,57 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from made import ROW, SMALL, command, make_records, recipe
 
 from tfvc import files, plan, workdir
 from tfvc import recipe as recipes
 from tfvc import train as train_module
-from tfvc.data import datasets, schema, shards
-from tfvc.feed import Feed
-from tfvc.plan import default_workdir
+from tfvc.data import shards
 from tfvc.recipe import Feature
 from tfvc.train import train
-
-ROOT = Path(__file__).resolve().parent.parent
-SMALL = [
-    "model_args.units=4",
-    "model_args.dense=8",
-    "train.batch_size=8",
-    "train.epochs=3",
-    "train.learning_rate=0.01",
-    "backbone.size=32,32",
-]
-ROW = Feature("frames", (None, 6), "float32")
-
-
-def recipe(*overrides, fidelity="original"):
-    return recipes.get("attention_boosted", fidelity, [*SMALL, *overrides])
-
-
-def make_records(folder, classes=("left", "right"), groups=10, weights="random (seed 0)", labels=None):
-    """Two clips a group and class; the class is the sign of the slope over time."""
-    rng = np.random.default_rng(0)
-    clips = [
-        datasets.Clip(f"{c}/{g}_{k}", "", (c,) if labels is None else labels(c), group=f"{c}{g}")
-        for c in classes
-        for g in range(groups)
-        for k in range(2)
-    ]
-    several = any(len(c.labels) > 1 for c in clips)
-    dataset = datasets.Dataset("made-up", "folder", "", clips, list(classes), several)
-    settings = {"data.channel_order": "bgr", "backbone.size": "32,32", "backbone.weights": weights}
-    shards.open_folder(folder, settings, dataset, [ROW], 16)
-    for index, part in enumerate(shards.plan(clips, 16)):
-        records = []
-        for clip in part:
-            frames = int(rng.integers(3, 6))
-            slope = classes.index(clip.id.split("/")[0]) - (len(classes) - 1) / 2
-            values = np.arange(frames)[:, None] * slope + rng.normal(size=(frames, 6)) * 0.2
-            known = [classes.index(name) for name in clip.labels]
-            blob = schema.serialize(clip.id, known, {"frames": values.astype("float32")}, [ROW])
-            records.append((clip.id, blob, frames))
-        shards.write_shard(folder, index, records, [])
-    shards.finish(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +31,6 @@ def records(tmp_path_factory):
 def finished(records, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "a run"
     return folder, train(recipe("train.epochs=12"), data=records, workdir=str(folder))
-
-
-def command(*arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    line = [sys.executable, "-m", "tfvc.train", *arguments]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, cwd=ROOT, env=environment, **streams, **options)
 
 
 def copied(finished, folder):
@@ -231,24 +181,6 @@ def test_a_run_can_be_used_from_another_folder(records, tmp_path, monkeypatch, c
     assert "are gone" not in capsys.readouterr().out
 
 
-def test_paths_of_a_recipe_are_made_absolute_and_words_stay(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("net", "vgg19", "imagenet"):
-        Path(name).mkdir()
-    for given, expected in [
-        ("net", str(tmp_path / "net")),
-        ("hub:./net", f"hub:{tmp_path / 'net'}"),
-        ("hub:https://tfhub.dev/net", "hub:https://tfhub.dev/net"),
-        ("vgg19", "vgg19"),
-        ("nowhere.keras", "nowhere.keras"),
-    ]:
-        found = plan.settled(recipe(f"backbone.name={given}"))
-        assert found.backbone.name == expected and plan.settled(found) == found
-    found = plan.settled(recipe("backbone.weights=net", "data.lists=net"))
-    assert found.backbone.weights == found.data.lists == str(tmp_path / "net")
-    assert plan.settled(recipe()) == recipe()
-
-
 def test_two_at_a_time_in_one_folder_are_one_too_many(finished, records, tmp_path):
     folder = copied(finished, tmp_path / "run")
     left = Path(folder) / ".model.keras.99.part.keras"
@@ -285,7 +217,7 @@ def test_another_recipe_seed_or_data_in_the_same_folder_is_refused_by_name(finis
 
 
 def test_more_epochs_go_on_where_the_run_ended(finished, records, tmp_path, capsys):
-    shutil.copytree(finished[0], tmp_path / "run")
+    copied(finished, tmp_path / "run")
     (tmp_path / "run" / "export").mkdir()
     metrics = train(recipe("train.epochs=14"), data=records, workdir=str(tmp_path / "run"))
     assert metrics["epochs"] == 14 and workdir.load(tmp_path / "run").recipe.train.epochs == 14
@@ -305,7 +237,7 @@ def test_data_that_changed_since_is_refused(tmp_path):
 
 
 def test_checkpoints_of_nobody_are_not_taken_over(finished, records, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "run")
+    copied(finished, tmp_path / "run")
     (tmp_path / "run" / "recipe.json").unlink()
     with pytest.raises(ValueError, match="has checkpoints and no recipe.json"):
         train(recipe("train.epochs=12"), data=records, workdir=str(tmp_path / "run"))
@@ -316,14 +248,14 @@ def test_checkpoints_of_nobody_are_not_taken_over(finished, records, tmp_path):
     [5, [], {"epochs": 2}, {"epochs": "x", "stopped_early": False}, {"epochs": 2, "stopped_early": False}],
 )
 def test_metrics_that_were_edited_are_named(finished, records, tmp_path, tree):
-    shutil.copytree(finished[0], tmp_path / "run")
+    copied(finished, tmp_path / "run")
     files.write_json(tmp_path / "run" / "metrics.json", tree)
     with pytest.raises(ValueError, match=r"metrics\.json: not the metrics of a run; remove it, and start"):
         train(recipe("train.epochs=12"), data=records, workdir=str(tmp_path / "run"))
 
 
 def test_metrics_of_an_evaluation_alone_do_not_end_a_run(finished, records, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "run")
+    copied(finished, tmp_path / "run")
     files.write_json(tmp_path / "run" / "metrics.json", {"evaluation": {}})
     metrics = train(recipe("train.epochs=12"), data=records, workdir=str(tmp_path / "run"))
     assert metrics["epochs"] == 12 and metrics["test"] == finished[1]["test"]
@@ -346,7 +278,7 @@ def test_a_complete_run_is_shown_where_its_data_are_gone(tmp_path, capsys):
 
 
 def test_a_run_that_lost_clips_to_the_extraction_is_refused(finished, records, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "run")
+    copied(finished, tmp_path / "run")
     split = files.read_json(tmp_path / "run" / "split.json")
     files.write_json(tmp_path / "run" / "split.json", {**split, "train": split["train"][1:]})
     with pytest.raises(ValueError, match="the data has changed since the run began .*train: 27 clips"):
@@ -410,80 +342,7 @@ def test_init_from_takes_over_all_but_another_number_of_classes(finished, tmp_pa
         train(frozen, data=source, workdir=str(tmp_path / "run"))
 
 
-def test_the_default_folder_is_named_by_all_that_makes_the_run():
-    base = default_workdir(recipe(), "x", 0)
-    assert base.startswith("runs/attention_boosted-") and base == default_workdir(recipe(), "x", 0)
-    others = [
-        default_workdir(recipe("train.epochs=4"), "x", 0),
-        default_workdir(recipe(), "y", 0),
-        default_workdir(recipe(), "x", 1),
-        default_workdir(recipe(), "x", 0, "runs/z"),
-    ]
-    assert len({base, *others}) == 5
-
-
 # ---- the command line ----
-
-
-def test_dry_run_is_quick_and_marks_what_only_the_data_can_tell():
-    best = 9.0
-    for _ in range(3):  # the machine may be busy: the best of three
-        start = time.perf_counter()
-        process = command("--dry_run", "--set=train.epochs=7", "--backbone=vgg16")
-        out, err = process.communicate(timeout=60)
-        best = min(best, time.perf_counter() - start)
-        assert process.returncode == 0, err
-    assert best < 0.5
-    lines = out.splitlines()
-    assert "train.epochs = 7" in lines and "backbone.name = vgg16" in lines
-    assert "demo set: train.batch_size=16 (not the paper's setting)" in lines
-    assert "data.frames = 0, settled <from the data>" in lines
-    marked = [line.split(" = ")[0] for line in lines if line.endswith(recipes.FROM_DATA)]
-    assert marked == [
-        "data.kind",
-        "data.frames",
-        "backbone.standardize",
-        "train.batch_size",
-        "classes",
-        "frames per clip (T)",
-        "feature width (D)",
-        "clips in training, validation, test",
-        "steps per epoch",
-    ]
-
-
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["--backbone=vgg18"], "unknown backbone 'vgg18' (did you mean 'vgg19'?)"),
-        (["--backbone=my/net.keras"], "my/net.keras: no such model"),
-        (["--data=absent"], "absent: no such file or folder"),
-        (["--strategy=mirored"], "unknown strategy 'mirored' (did you mean 'mirrored'?)"),
-        (["--strategy=cpu:0"], "unknown strategy 'cpu:0'"),
-        (["--init_from=absent"], "absent/recipe.json: no such file"),
-        (["--set=model_args.mode=cnn_lsmt"], "unknown value of model_args.mode 'cnn_lsmt'"),
-        (["--set=model_args.units=0"], "model_args.units=0: expected at least 1"),
-        (["--set=model_args.dropout=1"], "model_args.dropout=1.0: expected less than 1"),
-        (["--set=backbone.weights=foo"], "backbone.weights=foo: no such file"),
-        (["--set=backbone.size=1000000,1000000"], "each up to 8192"),
-        (["--set=data.fps=1e300"], "data.fps=1e+300: expected at most 1000"),
-        (["--set=data.test_groups=g01"], "data.test_groups is for data.split=group"),
-        (["--seed=-1"], "--seed=-1"),
-    ],
-)
-def test_a_dry_run_refuses_names_that_are_none(words, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        train_module.main(["--dry_run", *words])
-    out, err = capsys.readouterr()
-    assert stopped.value.code and message in err and not out and len(err.splitlines()) == 1
-
-
-def test_a_demo_override_that_the_user_replaced_is_not_announced():
-    lines = plan.describe(
-        recipes.get("attention_boosted", overrides=["train.batch_size=4"], demo=True), "", "x"
-    )
-    assert "demo set: backbone.size=112,112 (not the paper's setting)" in lines
-    assert not any("train.batch_size=16" in line for line in lines)
 
 
 def test_a_stopped_command_says_how_to_go_on(monkeypatch, capsys):
@@ -556,30 +415,6 @@ def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
         np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-3)
     for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
-
-
-def test_a_handful_of_clips_that_chooses_the_epoch_is_announced(records, capsys):
-    ids = shards.read_manifest(records).ids
-    facts = workdir.Facts("set", "", records, ["left", "right"], [replace(ROW, shape=(4, 6))])
-    for held, fidelity, said in ((3, "corrected", True), (4, "corrected", False), (3, "original", False)):
-        split = {"train": ids[:8], "validation": ids[8 : 8 + held], "test": ids[30:]}
-        Feed(recipe(fidelity=fidelity), facts, split, 0)
-        assert (f"validation: only {held} clips choose the epoch" in capsys.readouterr().out) is said
-
-
-def test_replicas_share_a_batch_equally_and_what_is_left_out_is_said(records, capsys):
-    ids = shards.read_manifest(records).ids
-    split = {"train": ids[:13], "validation": [], "test": ids[13:]}
-    facts = workdir.Facts("set", "", records, ["left", "right"], [replace(ROW, shape=(4, 6))])
-    asked = recipe("train.drop_remainder=false", "train.batch_size=5")
-    feed = Feed(asked, facts, split, 0, replicas=2)
-    sizes = [len(labels) for _, labels in feed.training(0).take(feed.steps)]
-    assert (feed.batch, sizes) == (4, [4, 4, 4])
-    assert sum(len(labels) for _, labels in feed.validation()) == 27
-    out = capsys.readouterr().out
-    assert "1 training clips make no equal parts for 2 replicas and are dropped in each epoch" in out
-    with pytest.raises(ValueError, match="16 replicas share a batch of 8; expected at least one clip each"):
-        Feed(recipe(), facts, split, 0, replicas=16)
 
 
 def test_frames_of_the_recipe_replace_the_mean(records, tmp_path):

@@ -250,16 +250,16 @@ class Books(keras.callbacks.Callback):
             values = {k: values[k] for k in progress.history[0] if k in values}  # one order of columns
         progress.history.append({"epoch": epoch + 1, **values})
         value = values.get(key)
-        if value is not None and (
+        improved = value is not None and (
             progress.best is None or _better(self._recipe.monitor, value, progress.best)
-        ):
+        )
+        if improved:
             progress.best, progress.best_epoch, progress.best_step = value, epoch + 1, progress.step
             best = checkpoints.best_path(self._folder / "checkpoints", progress)
             checkpoints.save_model(self._bare, best)
             progress.best_sha256 = files.sha256(best)
         self._checkpoint()
-        if progress.best_epoch == epoch + 1:
-            best = checkpoints.best_path(self._folder / "checkpoints", progress)
+        if improved:
             checkpoints.publish(best, self._folder / "best.keras")
         write_log(self._folder / "log.csv", progress.history)
         if patience_is_out(self._recipe, progress):

@@ -150,7 +150,7 @@ def recipe_of(arguments):
     Raises:
         ValueError: what `recipe.get` refuses, and fields that this kind of `--data` has no use for.
     """
-    given = {text.partition("=")[0].strip() for text in arguments.set}
+    given = set(map(recipe.key_of, arguments.set))
     for fields, idle, use in (
         (("data.demo_form", "data.clips"), bool(arguments.data), "the embedded demo set (no --data)"),
         (("data.lists", "data.list_number"), not os.path.isdir(arguments.data), "a UCF-101 folder"),

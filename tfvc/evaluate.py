@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from tfvc import cli, extract, files, workdir
-from tfvc.recipe import check, flatten, override
+from tfvc.recipe import check, flatten, key_of, override
 
 _DOC = """Measures a run on its own test part, or on another data set with the same classes (--data).
 
@@ -90,7 +90,7 @@ def measures(truth, guess, classes):
 def settable(recipe, overrides, allowed):
     """The recipe of a finished run with `overrides`, which may touch only what is in `allowed`."""
     for text in overrides:
-        key = _key(text)
+        key = key_of(text)
         if key in flatten(recipe) and not any(
             key == a or (a.endswith(".") and key.startswith(a)) for a in allowed
         ):
@@ -127,7 +127,8 @@ def _source(run, recipe, data, part, overrides):
             raise ValueError(f"part={part!r}: expected train, validation or test")
         folder, ids = run_records(run), split.get(part, [])
         return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), part
-    kind = recipe.data.kind if "data.kind" in map(_key, overrides) else "auto"  # the run's is of its own data
+    own = "data.kind" in map(key_of, overrides)  # the run's kind is that of its own data
+    kind = recipe.data.kind if own else "auto"
     dataset = datasets.load(dataclasses.replace(recipe.data, kind=kind), data, least_classes=1)
     if dataset.multi_label:
         raise ValueError(f"{data}: clips with several labels; expected one label each, as this run gives")
@@ -136,22 +137,19 @@ def _source(run, recipe, data, part, overrides):
         raise ValueError(f"{data}: classes {strange[:5]}; this run knows {len(classes)}: {classes[:5]} ...")
     if dataset.kind == "records":
         _refuse(overrides, f"{data} holds records, so no video is read")
-        folder = Path(data)
-        extract.check_records(folder, shards.read_manifest(folder), run.recipe, run.facts.weights)
+        manifest = shards.read_manifest(data)
+        extract.check_records(manifest, run.recipe, run.facts.weights)
     else:
         folder = extract.extract(dataset, recipe, encoder=extract.run_encoder(run, recipe))
-    ids = [record["id"] for record in shards.read_manifest(folder).records if record["labels"]]
-    return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), "all"
-
-
-def _key(text):
-    return text.partition("=")[0].strip()
+        manifest = shards.read_manifest(folder)
+    ids = [record["id"] for record in manifest.records if record["labels"]]
+    return pipeline.Source(manifest.folder, run.facts.features, classes, multi_label, ids), "all"
 
 
 def _refuse(overrides, reason):
     """Nothing is accepted and then not used."""
     for text in overrides:
-        if _key(text) in _READING:
+        if key_of(text) in _READING:
             raise ValueError(f"--set={text}: {reason}; leave it out")
 
 

@@ -147,9 +147,7 @@ def run_encoder(run, recipe=None):
 
     recipe, weights = recipe or run.recipe, run.facts.weights
     backbone = recipe.backbone
-    if weights.startswith(
-        "random"
-    ):  # the demo set's run may have asked for imagenet and gone on with random weights
+    if weights.startswith("random"):  # the demo set's run may have asked for imagenet, and gone on with these
         backbone = dataclasses.replace(backbone, weights="random")
     encoder = visual.load(backbone, channel_order=recipe.data.channel_order)
     if encoder.weights != weights:
@@ -159,11 +157,10 @@ def run_encoder(run, recipe=None):
     return encoder
 
 
-def check_records(folder, manifest, recipe, weights=None):
+def check_records(manifest, recipe, weights=None):
     """Refuses records that were made otherwise than the recipe says.
 
     Args:
-        folder: of the records, for the message.
         manifest: `shards.Manifest`.
         recipe: of the run that is to use them.
         weights: the sentence of the weights behind a finished run's features; None = any will do.
@@ -183,7 +180,7 @@ def check_records(folder, manifest, recipe, weights=None):
         if weights is not None:
             remedy = "give the videos themselves, or records made with the settings on the right"
         raise ValueError(
-            f"{folder}: these records were made with other settings than the run's "
+            f"{manifest.folder}: these records were made with other settings than the run's "
             f"({'; '.join(other)}); {remedy}"
         )
 
@@ -204,7 +201,10 @@ def decode_options(recipe, max_frames=0):
 
 def _name(backbone):
     """A row, a handle, or the name of a file: what is in it counts (`encoder`), not where it lies."""
-    kind, path = ("hub:", backbone[4:]) if backbone.startswith("hub:") else ("", backbone)
+    from tfvc.backbones import weights  # imports nothing heavy
+
+    kind = weights.HUB if backbone.startswith(weights.HUB) else ""
+    path = backbone.removeprefix(kind)
     file = os.path.isabs(path) or os.path.exists(path)
     return kind + (os.path.basename(os.path.abspath(path)) if file else path)
 
@@ -226,16 +226,13 @@ def _write(folder, wanted, dataset, recipe, encoder):
     from tfvc.data import shards
 
     plan = shards.plan(dataset.clips, recipe.data.shard_clips)
-
-    def missing():
-        return [k for k in range(len(plan)) if not shards.done(folder, k)]
-
-    _check_disk(folder, [c for k in missing() for c in plan[k]], recipe, encoder)  # before anything is made
+    todo = [k for k in range(len(plan)) if not shards.done(folder, k)]
+    clips = [c for k in todo for c in plan[k]]
+    if todo:
+        _check_disk(folder, clips, recipe, encoder)  # before anything is made
     shards.open_folder(folder, wanted, dataset, feature_rows(recipe, encoder), recipe.data.shard_clips)
-    todo = missing()
     if not todo:
         return 0
-    clips = [c for k in todo for c in plan[k]]
     if len(todo) < len(plan):
         print(f"going on in {files.shown(folder)}: {len(plan) - len(todo)} of {len(plan)} shards are there")
     _fill(folder, plan, todo, dataset, recipe, encoder)
@@ -292,8 +289,6 @@ def _check_disk(folder, clips, recipe, encoder):
     """Estimates the bytes to come from the durations of a sample; too little room is an error."""
     from tfvc.data import video
 
-    if not clips:
-        return
     lengths = []
     for clip in clips[:: -(-len(clips) // _SAMPLE)]:
         # What cannot be read will be skipped, and listed, when it is its turn.
@@ -304,23 +299,17 @@ def _check_disk(folder, clips, recipe, encoder):
     frames = sum(lengths) / max(1, len(lengths)) * len(clips)
     row = feature_rows(recipe, encoder)[0]
     width = _frame_bytes(row)
-    there = next(
-        p for p in (Path(os.path.abspath(folder)), *Path(os.path.abspath(folder)).parents) if p.exists()
-    )
+    place = Path(os.path.abspath(folder))
+    there = next(p for p in (place, *place.parents) if p.exists())
     needed, free = frames * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(there).free
     if needed > free:
-        ways = [
-            ("pooling", "none", "--set=backbone.pooling=avg"),
-            ("dtype", "float32", "--set=backbone.dtype=float16"),
-        ]
-        ways = [text for name, large, text in ways if getattr(recipe.backbone, name) == large]
-        smaller = (
-            "a smaller --set=backbone.size"
-            if row.dtype == "uint8"
-            else ", ".join([*ways, "a lower data.fps"])
-        )
-        cache = os.path.abspath(files.cache_root())
-        cached = Path(os.path.abspath(folder)).is_relative_to(cache)
+        ways = ["a lower data.fps"]
+        if row.dtype == "float32":
+            ways.insert(0, "--set=backbone.dtype=float16")
+        if row.dtype != "uint8" and recipe.backbone.pooling == "none":
+            ways.insert(0, "--set=backbone.pooling=avg")
+        smaller = "a smaller --set=backbone.size" if row.dtype == "uint8" else ", ".join(ways)
+        cached = place.is_relative_to(os.path.abspath(files.cache_root()))
         elsewhere = "TFVC_CACHE=<a folder on another disk>" if cached else "another --workdir"
         raise ValueError(
             f"{folder}: about {needed / 1e9:.3g} GB are needed ({frames:.0f} frames of {width} bytes) and "

@@ -149,6 +149,10 @@ def first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+# What Keras raises for a model file that is damaged or no model.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile)
+
+
 def check_archive(path):
     """Refuses a `.keras` file that is cut short, or that would unpack to far more than it is.
 

@@ -5,6 +5,7 @@ Nothing is registered: listing the folder lists the models, and a sixth paper is
 
 import ast
 import difflib
+import functools
 import importlib
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def literal(model, name):
     return {}
 
 
+@functools.cache  # every recipe asks several times
 def _body(model):
     if model not in available("models"):
         raise ValueError(suggest("model", model, available("models")))

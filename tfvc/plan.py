@@ -24,9 +24,10 @@ def settled(recipe):
         raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
     if recipe.data.test_groups and recipe.data.split == "random":
         raise ValueError("data.test_groups is for data.split=group; the split is random")
-    hub = "hub:" if recipe.backbone.name.startswith("hub:") else ""
-    name = hub + _found(recipe.backbone.name.removeprefix(hub), () if hub else (*weights.FILES, "frames"))
-    given = _found(recipe.backbone.weights, ("imagenet", "random", "none"))
+    hub = weights.HUB if recipe.backbone.name.startswith(weights.HUB) else ""
+    rows = () if hub else (*weights.FILES, weights.FRAMES)
+    name = hub + _found(recipe.backbone.name.removeprefix(hub), rows)
+    given = _found(recipe.backbone.weights, weights.WORDS)
     return replace(
         recipe,
         data=replace(recipe.data, lists=_found(recipe.data.lists)),

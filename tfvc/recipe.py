@@ -185,8 +185,18 @@ def get(model, fidelity="original", overrides=(), backbone="", demo=False):
     recipe = override(recipe, [*(recipe.demo_overrides if demo else ()), *overrides])
     # A recipe may settle what follows from its own arguments, but never what the user set.
     if hasattr(module, "resolve"):
-        recipe = module.resolve(recipe, {o.partition("=")[0].strip() for o in overrides})
+        recipe = module.resolve(recipe, set(map(key_of, overrides)))
     return check(recipe)
+
+
+def key_of(text):
+    """The field that an override names.
+
+    Example:
+        >>> key_of("train.epochs=5")
+        'train.epochs'
+    """
+    return text.partition("=")[0].strip()
 
 
 def override(recipe, overrides):
@@ -241,17 +251,25 @@ def check(recipe):
     return recipe
 
 
-def check_row(row):
-    """Returns a Feature read from a file; TypeError if it is none. Only its first axis may be None."""
-    sizes = row.shape[row.shape[:1] == (None,) :]
-    if (
-        not isinstance(row.name, str)
-        or row.dtype not in ("float32", "float16", "uint8")
-        or not row.shape
-        or any(type(n) is not int or n < 1 for n in sizes)
-    ):
-        raise TypeError(f"features: {row}")
-    return row
+def rows_of(trees):
+    """The Features of a file of ours. Only their first axis may be None.
+
+    Raises:
+        TypeError, KeyError: they were edited into something else.
+    """
+    rows = [Feature(**{**tree, "shape": tuple(tree["shape"])}) for tree in trees]
+    for row in rows:
+        sizes = row.shape[row.shape[:1] == (None,) :]
+        known = isinstance(row.name, str) and row.dtype in ("float32", "float16", "uint8")
+        if not (known and row.shape and all(type(n) is int and n >= 1 for n in sizes)):
+            raise TypeError(f"features: {row}")
+    return rows
+
+
+def check_classes(names):
+    """TypeError where class names read from a file are not different texts."""
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise TypeError("classes: expected different names")
 
 
 def flatten(recipe):

@@ -159,10 +159,8 @@ def _facts(recipe, data, seed):
     from tfvc.data import datasets, pipeline, shards, splits
 
     dataset = datasets.load(recipe.data, data)
-    encoder = None
     if dataset.kind == "records":
-        records = Path(data)
-        extract.check_records(records, shards.read_manifest(records), recipe)
+        records, encoder = Path(data), None
     else:
         encoder = extract.load_encoder(recipe, dataset)
         rows = extract.feature_rows(recipe, encoder)
@@ -173,6 +171,8 @@ def _facts(recipe, data, seed):
         )
         records = extract.extract(dataset, recipe, encoder=encoder)
     manifest = shards.read_manifest(records)
+    if encoder is None:
+        extract.check_records(manifest, recipe)
     weights = encoder.weights if encoder else _weights_of(manifest, recipe)
     split = splits.split(dataset, recipe.data, seed, manifest.ids)
     frames = recipe.data.frames or pipeline.mean_frames(manifest)

@@ -3,13 +3,12 @@
 evaluate, predict and export need nothing but this folder.
 """
 
-import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import tfvc
 from tfvc import files
-from tfvc.recipe import Feature, Recipe, check, check_row, from_json, to_json
+from tfvc.recipe import Recipe, check, check_classes, from_json, rows_of, to_json
 
 
 @dataclass
@@ -55,11 +54,10 @@ class Run:
         files.check_archive(path)
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
+        except files.UNREADABLE as error:
             raise ValueError(
                 f"{path}: cannot be loaded ({files.first_line(error)}); put back the file that training wrote"
             ) from None
-
         rows = {row.name: row.shape for row in self.facts.features}
         shapes = {name: tuple(tensor.shape[1:]) for name, tensor in dict(model.input).items()}
         if model.output_shape[-1] != len(self.facts.classes) or shapes != rows:
@@ -122,7 +120,7 @@ def load(path):
     tree = files.read_json(file, "expected the --workdir of a training run")
     try:
         facts = dict(tree["facts"])
-        facts["features"] = [Feature(**{**f, "shape": tuple(f["shape"])}) for f in facts["features"]]
+        facts["features"] = rows_of(facts["features"])
         return Run(path, check(from_json(tree["recipe"])), _checked(Facts(**facts)), int(tree["seed"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{file}: not the recipe of a run of this version ({error})") from None
@@ -137,13 +135,7 @@ def _checked(facts):
     for f in fields(Facts):
         if not isinstance(getattr(facts, f.name), f.type):
             raise TypeError(f"{f.name}: expected {f.type.__name__}")
-    names = facts.classes
-    if not names or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
-        raise TypeError("classes: expected different names")
-    if not facts.features:
-        raise TypeError("features: none")
-    for row in facts.features:
-        check_row(row)
-        if None in row.shape:
-            raise TypeError(f"features: shape {row.shape}")
+    check_classes(facts.classes)
+    if not facts.classes or not facts.features or any(None in row.shape for row in facts.features):
+        raise TypeError(f"{len(facts.classes)} classes, features {facts.features}")
     return facts

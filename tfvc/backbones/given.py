@@ -1,7 +1,6 @@
 """A backbone given as a file: `.keras`, `.h5`, a SavedModel, a TensorFlow Hub handle."""
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import keras
@@ -12,9 +11,6 @@ from tfvc.backbones import weights
 
 # mixed_bfloat16 is as fast as bfloat16 on a processor with AVX512-BF16, and keeps the weights exact.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-
-
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile)
 
 
 def load(backbone):
@@ -45,7 +41,7 @@ def _guard(path, read):
         if path.suffix == ".keras":
             files.check_archive(path)
         return read(path)
-    except (*_UNREADABLE, tf.errors.OpError) as error:
+    except (*files.UNREADABLE, tf.errors.OpError) as error:
         raise ValueError(
             f"{path}: not a model that can be loaded; expected a whole .keras, .h5 or SavedModel without "
             f"lambda layers; a file of weights only goes with a row, as backbone.weights "

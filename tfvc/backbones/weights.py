@@ -51,12 +51,13 @@ FILES = {
 
 
 FRAMES = "frames"  # no network: the frames themselves
+WORDS = ("imagenet", "random", "none")  # of `backbone.weights`; anything else is a path
 HUB = "hub:"  # before a TensorFlow Hub handle, or a path
 
 
 def check_given(weights):
-    """FileNotFoundError for `backbone.weights` that is neither `imagenet`, `random`, `none` nor a file."""
-    if weights not in ("imagenet", "random", "none") and not Path(weights).is_file():
+    """FileNotFoundError for `backbone.weights` that is neither one of `WORDS` nor a file."""
+    if weights not in WORDS and not Path(weights).is_file():
         raise FileNotFoundError(
             f"backbone.weights={weights}: no such file; expected imagenet, random or a path"
         )

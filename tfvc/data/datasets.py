@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tfvc import files
 from tfvc.data import manifests, shards
 from tfvc.recipe import digest
 
@@ -180,10 +181,10 @@ def _folder(root):
         raise ValueError(
             f"{deep}: clips below the class folders of {root}; expected <class>/<clip>, or a manifest"
         )
-    clips = _clips(root, found, [(_text(file.parent.name),) for file in found])
+    clips = _clips(root, found, [(files.shown(file.parent.name),) for file in found])
     notes = [f"ignored, as no clips: {len(ignored)} ({ignored[0]} the first)"] if ignored else []
     with_clips = {clip.labels[0] for clip in clips}
-    empty = [d.name for d in _entries(root) if d.is_dir() and _text(d.name) not in with_clips]
+    empty = [d.name for d in _entries(root) if d.is_dir() and files.shown(d.name) not in with_clips]
     if empty:
         notes.append(f"folders without a clip are no classes: {len(empty)} ({empty[0]!r} the first)")
     return _dataset(root, "folder", clips, notes)
@@ -205,9 +206,9 @@ def _loose(root):
 
 def _clips(root, found, labels):
     """Clips of files. Where two differ in nothing but the extension, their ids keep it."""
-    names = [_text(file.relative_to(root).with_suffix("").as_posix()) for file in found]
+    names = [files.shown(file.relative_to(root).with_suffix("").as_posix()) for file in found]
     count = Counter(names)
-    whole = [_text(file.relative_to(root).as_posix()) for file in found]
+    whole = [files.shown(file.relative_to(root).as_posix()) for file in found]
     ids = [name if count[name] == 1 else path for name, path in zip(names, whole, strict=True)]
     twice = [name for name, n in Counter(ids).items() if n > 1]
     if twice:
@@ -263,13 +264,8 @@ def _is_media(path):
 
 
 def _group(file):
-    match = _GROUPED.match(_text(file.stem))
+    match = _GROUPED.match(files.shown(file.stem))
     return match[1] if match else ""
-
-
-def _text(name):
-    """A file name as text that can be encoded, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _extensions():

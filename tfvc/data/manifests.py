@@ -141,8 +141,8 @@ def _csv(path, text, labelled, faults):
                         (start, f"no column {', '.join(missing)}; the header has: {', '.join(header)}")
                     )
                     return
-                if _twice(header):
-                    faults.append((start, _twice(header)))
+                if twice := _twice(header):
+                    faults.append((start, twice))
                     return
             elif len(fields) != len(header):
                 faults.append((start, f"{len(fields)} fields; the header has {len(header)}"))
@@ -168,8 +168,8 @@ def _jsonl(path, text, labelled, faults):
         odd = [k for k, v in tree.items() if isinstance(v, (list, dict)) and not _may_be_list(k, v)]
         if missing:
             faults.append((number, f"no {', '.join(missing)}; the line has: {', '.join(tree)}"))
-        elif _twice(tree):
-            faults.append((number, _twice(tree)))
+        elif twice := _twice(tree):
+            faults.append((number, twice))
         elif odd:
             faults.append((number, f"{odd[0]}: expected text, found {type(tree[odd[0]]).__name__}"))
         else:

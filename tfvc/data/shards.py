@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tfvc import files
-from tfvc.recipe import Feature, check_row, differences
+from tfvc.recipe import check_classes, differences, rows_of
 from tfvc.recipe import digest as digest_of
 
 FORMAT = "tfvc-records-1"
@@ -285,13 +285,11 @@ def _manifest(folder, tree):
         head = {key: tree[key] for key in _HEAD}
         if {key: type(value) for key, value in head.items()} != _HEAD:
             raise TypeError("a field of another type")
-        names, classes = head["classes"], len(head["classes"])
-        if len({str(name) for name in names}) < classes or not all(isinstance(n, str) for n in names):
-            raise TypeError("classes: expected different names")
-        rows = [Feature(**{**row, "shape": tuple(row["shape"])}) for row in tree["features"]]
+        check_classes(head["classes"])
+        classes = len(head["classes"])
         manifest = Manifest(
             folder=Path(folder),
-            features=[check_row(row) for row in rows],
+            features=rows_of(tree["features"]),
             shards=[_shard(k, shard, classes) for k, shard in enumerate(tree.get("shards", []))],
             skipped=[tuple(row) for row in tree.get("skipped", [])],
             **head,
