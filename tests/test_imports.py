@@ -36,6 +36,8 @@ ARROWS = {
     "tfvc.training": _FIT | {"tfvc.recipe"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
+    "tfvc.losses": {"keras"},
+    "tfvc.metrics": {"keras", "tensorflow", "sklearn"},
     "tfvc.strategy": {"tensorflow", "tfvc.names"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
 }
