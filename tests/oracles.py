@@ -99,3 +99,171 @@ def cnn3d(frames, weights):
     x = relu(x @ kernel + bias)
     kernel, bias = weights["probabilities"]
     return softmax(x @ kernel + bias)
+
+
+def batch_norm(x, gamma, beta, mean=None, variance=None, epsilon=1e-3, mask=None):
+    """Over all axes but the last, by the given statistics or the batch's (biased); rows under the mask are
+    zero. Returns y and what tf.slim moves its statistics towards: mean and unbiased variance."""
+    mask = np.ones(x.shape[:-1], bool) if mask is None else mask
+    rows = x[mask]
+    if mean is None:
+        mean, variance = rows.mean(axis=0), rows.var(axis=0)
+    y = gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
+    return np.where(mask[..., None], y, 0), (mean, rows.var(axis=0) * len(rows) / max(len(rows) - 1, 1))
+
+
+def log_mel(samples):
+    """(N,) at 16 kHz -> (frames, 64), float64: Hann, |FFT 512|, HTK mel, log(x + 0.01); as AudioSet."""
+    frames = np.stack([samples[i : i + 400] for i in range(0, len(samples) - 399, 160)]).astype("float64")
+    spectrum = np.abs(np.fft.rfft(frames * (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)), 512))
+    edges = 1127 * np.log(1 + np.array([125.0, 7500.0]) / 700)
+    edges = np.linspace(*edges, 66)
+    matrix = np.zeros((257, 64))
+    for k in range(1, 257):  # 0 Hz belongs to no band
+        mel = 1127 * np.log(1 + k * 8000 / 256 / 700)
+        for band in range(64):
+            low, centre, high = edges[band : band + 3]
+            matrix[k, band] = max(0, min((mel - low) / (centre - low), (high - mel) / (high - centre)))
+    return np.log(spectrum @ matrix + 0.01)
+
+
+def l2(x, axis=-1):
+    return x / np.sqrt(np.maximum((x**2).sum(axis=axis, keepdims=True), 1e-12))
+
+
+def _norm(x, w, name, mask, training):
+    """Batch norm where `w`, weights by their original names, has one of this name, else its biases."""
+    if f"{name}_biases" in w:
+        return x + w[f"{name}_biases"]
+    moving = () if training else (w[f"{name}_bn/moving_mean"], w[f"{name}_bn/moving_variance"])
+    return batch_norm(x, w[f"{name}_bn/gamma"], w[f"{name}_bn/beta"], *moving, mask=mask)[0]
+
+
+def context_gating(x, w, training=False, remove_diag=False):
+    """(B, D), the equation of Miech et al.; off the diagonal: no feature gates itself."""
+    weights = w["gating_weights"] * (1 - np.eye(x.shape[1])) if remove_diag else w["gating_weights"]
+    return x * sigmoid(_norm(x @ weights, w, "gating", None, training))
+
+
+def learnable_pooling(kind, x, w, mask=None, training=False):
+    """LOUPE's layers, frame by frame and cluster by cluster: (assignment, before gating, output)."""
+    mask = np.ones(x.shape[:2], bool) if mask is None else mask
+    x = np.where(mask[..., None], x, 0)
+    a = softmax(_norm(x @ w["cluster_weights"], w, "cluster", mask, training)) * mask[..., None]
+    frames = x[:, :, :, None]  # (B, T, D, K)
+    if kind in ("NetVLAD", "NetFV"):
+        frames = frames - w["cluster_weights2"][:, None]
+    first = (a[:, :, None] * frames).sum(axis=1)
+    flat = (len(x), -1)
+    if kind == "NetFV":
+        spread = w["covar_weights"] ** 2 + 1e-6
+        second = (a[:, :, None] * ((frames / spread) ** 2 - 1)).sum(axis=1)
+        parts = [l2(first / spread, axis=1).reshape(flat), second.reshape(flat)]
+    else:
+        parts = [a.sum(axis=1)] if kind == "SoftDBoW" else [l2(first, axis=1).reshape(flat)]
+    y = np.concatenate([l2(part) for part in parts], axis=1) @ w["hidden1_weights"]
+    gated = any(name.startswith("gating") for name in w)
+    return a, y, context_gating(y, w, training) if gated else y
+
+
+def pool(x, mask, mode):
+    """Clip by clip; a clip without real frames gives zeros."""
+    pick = {"mean": np.mean, "max": np.max, "sum": np.sum}[mode]
+    clips = [clip[real] for clip, real in zip(x, mask, strict=True)]
+    return np.stack([pick(clip, axis=0) if len(clip) else np.zeros(x.shape[-1]) for clip in clips])
+
+
+def average_precision(scores, hits, positives=None, n=None, ties="worst"):
+    """Place by place; of equal scores the wrong ones first (`worst`) or the right ones (`best`)."""
+    turn = 1 if ties == "worst" else -1
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], turn * bool(hits[i])))
+    positives = sum(map(bool, hits)) if positives is None else positives
+    right, total = 0, 0.0
+    for place, i in enumerate(order[:n], 1):
+        if hits[i]:
+            right += 1
+            total += right / place
+    return total / (positives if n is None else min(positives, n)) if positives else 0.0
+
+
+def top_k(predictions, k):
+    """Classes of each video, best first; of equals the lower class."""
+    return np.argsort(-predictions, axis=1, kind="stable")[:, :k]
+
+
+def gap(predictions, labels, k, ties="worst"):
+    """One ranking of the k best of all videos."""
+    best = top_k(predictions, k)
+    pairs = (np.take_along_axis(a, best, 1).ravel().tolist() for a in (predictions, labels))
+    return average_precision(*pairs, int(labels.sum()), ties=ties)
+
+
+def class_average_precisions(predictions, labels, k, n=None, ties="worst"):
+    """(C,), NaN where a class has no labels; a video stands in the rankings of its k best classes."""
+    listed = np.zeros(predictions.shape, bool)
+    np.put_along_axis(listed, top_k(predictions, k), True, 1)
+    found = []
+    for c in range(predictions.shape[1]):
+        pairs = (a[listed[:, c], c].tolist() for a in (predictions, labels))
+        count = int(labels[:, c].sum())
+        found.append(average_precision(*pairs, count, n, ties) if count else np.nan)
+    return np.array(found)
+
+
+def hit_at_one(predictions, labels):
+    return np.mean([y[p.argmax()] for p, y in zip(predictions, labels, strict=True)])
+
+
+def perr(predictions, labels):
+    shares = []
+    for p, y in zip(predictions, labels, strict=True):
+        n = int(y.sum())
+        best = np.argsort(-p, kind="stable")[:n]
+        shares.append(sum(y[c] for c in best if p[c] > 0) / n if n else 0.0)
+    return np.mean(shares)
+
+
+def cross_entropy(p, y):
+    return -(y * np.log(p + 1e-5) + (1 - y) * np.log(1 - p + 1e-5))
+
+
+def hinge(p, y, b):
+    return np.maximum(0, b - (2 * y - 1) * p)
+
+
+def softmax_cross_entropy(scores, y):
+    """The labels of a row share 1; the logarithm of the softmax by its definition, shifted."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -y / np.maximum(y.sum(axis=1, keepdims=True), 1e-7) * log
+
+
+def dequantize(q):
+    return q * (4 / 255) + (4 / 512 - 2)
+
+
+def moe(x, w):
+    """Starter's MoeModel, class by class, and WILLOW's gate on it; `w` by its original names."""
+    mixtures = w["experts/weights"].shape[1]
+    gates = w["gates/weights"].shape[1]
+    classes = gates - mixtures
+    m = mixtures // classes
+    p = np.zeros((len(x), classes))
+    for c in range(classes):
+        g = softmax(x @ w["gates/weights"][:, c * (m + 1) : (c + 1) * (m + 1)])
+        e = sigmoid((x @ w["experts/weights"] + w["experts/biases"])[:, c * m : (c + 1) * m])
+        p[:, c] = (g[:, :m] * e).sum(axis=1)
+    if "gating_prob_weights" in w:
+        p = p * sigmoid(_norm(p @ w["gating_prob_weights"], w, "gating_prob", None, False))
+    return p
+
+
+def dbof(x, w, pooling, activation, mask=None, training=False):
+    """Starter's DbofModel up to the classifier, in its own order; `w` by its original names."""
+    f = sigmoid if activation == "sigmoid" else lambda v: np.clip(v, 0, 6)
+    mask = np.ones(x.shape[:2], bool) if mask is None else mask
+    if "input_bn/gamma" in w:
+        x = _norm(x, w, "input", mask, training)
+    c = f(_norm(x @ w["cluster_weights"], w, "cluster", mask, training))
+    pooled = pool(c, mask, {"average": "mean", "max": "max"}[pooling])
+    return f(_norm(pooled @ w["hidden1_weights"], w, "hidden1", None, training))

@@ -13,11 +13,60 @@ from conformance import CHECKS, Case, check_layer
 from keras import ops
 
 import tfvc.layers
-from tfvc.layers import FrameAttention, Standardize, hard_sigmoid_keras2
+from tfvc.layers import (
+    ContextGating,
+    DBoF,
+    Dequantize,
+    FrameAttention,
+    MaskedLSTM,
+    MaskedPooling,
+    MixtureOfExperts,
+    NetFV,
+    NetRVLAD,
+    NetVLAD,
+    SampleFrames,
+    SlimBatchNormalization,
+    SoftDBoW,
+    Standardize,
+    hard_sigmoid_keras2,
+)
+
+POOLINGS = (NetVLAD, NetRVLAD, NetFV, SoftDBoW)
 
 # One row a layer and set of arguments. A layer without a row fails `test_every_public_layer_has_a_case`.
 CASES = {
     "FrameAttention": Case(FrameAttention, (5, 6)),
+    **{f"{pool.__name__}": Case(lambda pool=pool: pool(4, 7), (5, 6)) for pool in POOLINGS},
+    **{
+        f"{pool.__name__} of biases": Case(lambda pool=pool: pool(4, 7, True, False), (5, 6))
+        for pool in POOLINGS
+    },
+    "NetVLAD without gates": Case(lambda: NetVLAD(4, 7, gating=False), (5, 6)),
+    "NetVLAD's descriptor": Case(lambda: NetVLAD(4, None, gating=False), (5, 6)),
+    "NetFV's descriptor, gated": Case(lambda: NetFV(2, None, gating_remove_diag=True), (5, 6)),
+    "ContextGating": Case(ContextGating, (6,)),
+    "ContextGating of frames": Case(lambda: ContextGating(remove_diag=True), (5, 6)),
+    "ContextGating of biases": Case(lambda: ContextGating(add_batch_norm=False), (6,)),
+    "DBoF": Case(lambda: DBoF(7, 4), (5, 6), no_gradient=("input_bn/beta",)),
+    "DBoF, average": Case(lambda: DBoF(7, 4, "average", "relu6"), (5, 6), no_gradient=("input_bn/beta",)),
+    "DBoF of biases": Case(lambda: DBoF(7, 4, activation="relu6", add_batch_norm=False), (5, 6)),
+    "DBoF of biases, average": Case(lambda: DBoF(7, 4, "average", add_batch_norm=False), (5, 6)),
+    "Dequantize": Case(Dequantize, (5, 6), dtype="uint8"),
+    "Dequantize of streams": Case(lambda: Dequantize(normalize=True), ((5, 6), (5, 3)), dtype="uint8"),
+    "Dequantize of floats": Case(lambda: Dequantize(normalize=True), (5, 6)),
+    "Dequantize of vectors": Case(lambda: Dequantize(normalize=True), ((6,), (3,))),
+    "MixtureOfExperts": Case(lambda: MixtureOfExperts(4), (6,)),
+    "MixtureOfExperts, gated": Case(lambda: MixtureOfExperts(4, 3, prob_gating=True), (6,)),
+    "SampleFrames": Case(lambda: SampleFrames(4), (), dtype="uint8"),
+    "SampleFrames, a run": Case(lambda: SampleFrames(4, random_frames=False), (), dtype="uint8"),
+    "MaskedLSTM": Case(lambda: MaskedLSTM(4), (5, 6)),
+    "MaskedLSTM, all frames": Case(lambda: MaskedLSTM(4, return_sequences=True), (5, 6)),
+    "MaskedPooling": Case(MaskedPooling, (5, 6)),
+    "MaskedPooling max": Case(lambda: MaskedPooling("max"), (5, 6)),
+    "MaskedPooling sum": Case(lambda: MaskedPooling("sum"), (5, 6)),
+    "SlimBatchNormalization": Case(SlimBatchNormalization, (5, 6)),
+    "SlimBatchNormalization without gamma": Case(lambda: SlimBatchNormalization(scale=False), (6,)),
+    "SlimBatchNormalization without beta": Case(lambda: SlimBatchNormalization(center=False), (6,)),
     "Standardize": Case(lambda: Standardize(epsilon=1e-2), (5, 6)),
     "Standardize of vectors": Case(Standardize, (6,)),
 }
