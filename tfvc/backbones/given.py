@@ -21,7 +21,7 @@ def load(backbone):
             f"backbone.weights={backbone.weights!r}: {name} brings its own weights; leave this field out"
         )
     if name.startswith(weights.HUB):
-        path, network = _hub(name.removeprefix(weights.HUB))
+        path, network = hub_model(name.removeprefix(weights.HUB))
     elif (path := Path(name)).is_dir():
         network = SavedModel(_guard(path, tf.saved_model.load))
     else:
@@ -32,7 +32,7 @@ def load(backbone):
                 f"backbone.precision={backbone.precision}: a SavedModel's arithmetic is fixed; use float32"
             )
         _set_policy(network, POLICIES[backbone.precision])
-    digest = _tree_digest(path)
+    digest = tree_digest(path)
     return network, f"given ({path.name}, sha256 {digest[:12]})", path, digest
 
 
@@ -49,7 +49,13 @@ def _guard(path, read):
         ) from None
 
 
-def _hub(handle):
+def hub_model(handle):
+    """(local path, `SavedModel`) of a TensorFlow Hub handle or of a SavedModel folder.
+
+    Raises:
+        FileNotFoundError: it cannot be had.
+        ValueError: not a SavedModel.
+    """
     import tensorflow_hub as hub
 
     try:
@@ -96,7 +102,7 @@ def _set_policy(network, policy):
     network.dtype_policy = policy
 
 
-def _tree_digest(path):
+def tree_digest(path):
     """SHA-256 of a file, or of every file of a folder with its name."""
     if path.is_file():
         return files.sha256(path)

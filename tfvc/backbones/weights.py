@@ -1,4 +1,4 @@
-"""ImageNet weight files of the Keras Applications: names, checksums, where they lie, how they are had.
+"""Published weight files of the backbones: names, checksums, where they lie, how they are had.
 
 Imports nothing heavy, so that `python -m tfvc.backbones` answers at once.
 """
@@ -23,8 +23,8 @@ class WeightFile:
 
     Args:
         name: file name, as Keras keeps it.
-        md5: checksum as Keras Applications states it; "" where it states none.
-        url: where Keras Applications downloads it from.
+        md5: checksum as its publisher states it; "" where none is stated.
+        url: where it is published.
     """
 
     name: str
@@ -49,6 +49,12 @@ FILES = {
     "mobilenet_v2": _row("mobilenet_v2", f"mobilenet_v2_{_STEM}_1.0_224_no_top.h5", ""),
 }
 
+# **Source**: the README of tensorflow/models, research/audioset/vggish.
+_AUDIOSET = "https://storage.googleapis.com/audioset/"
+SOUND_FILES = {
+    name: WeightFile(file, "", _AUDIOSET + file)
+    for name, file in (("vggish", "vggish_model.ckpt"), ("vggish_pca", "vggish_pca_params.npz"))
+}
 
 FRAMES = "frames"  # no network: the frames themselves
 WORDS = ("imagenet", "random", "none")  # of `backbone.weights`; anything else is a path

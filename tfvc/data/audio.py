@@ -18,7 +18,7 @@ from tfvc.data.video import (
 )
 
 
-def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, warnings=None):
+def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, stop_after=None, warnings=None):
     """Sound of a file, resampled.
 
     The channels stay apart in the resampler and are averaged after it: the plain mean, not the
@@ -29,6 +29,7 @@ def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, wa
         rate: samples a second, for example 16000, 22050 or 44100.
         channels: `mean` of all channels, or the `first`.
         max_seconds: refuse a longer file, by its header and by its samples.
+        stop_after: seconds that are enough: stop decoding there; None: read to the end.
         warnings: a list that gets one sentence if the file is only partly decodable.
 
     Returns:
@@ -45,6 +46,8 @@ def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, wa
     """
     if rate < 1 or rate != int(rate):
         raise ValueError(f"rate={rate}: expected a whole number of samples a second")
+    if stop_after is not None and not stop_after > 0:
+        raise ValueError(f"stop_after={stop_after}: expected seconds above 0, or None")
     if channels not in ("mean", "first"):
         raise ValueError(f"channels={channels!r}: expected mean or first")
     with opened(path) as container:
@@ -54,16 +57,19 @@ def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, wa
         refuse_longer(path, header_seconds(container, stream), max_seconds)
         errors, pieces, count = [], [], 0
         limit = math.ceil((max_seconds + 1) * rate)
+        enough = None if stop_after is None else math.ceil(stop_after * rate)
         for piece in _resampled(container, stream, int(rate), errors):
             pieces.append(piece[0] if channels == "first" else piece.mean(0, dtype=np.float32))
             count += pieces[-1].size
             if count > limit:
                 raise MediaError(path, f"more than max_seconds={max_seconds:g} of sound")
+            if enough is not None and count >= enough:
+                break
     if not count:
         raise MediaError(path, nothing("sound", errors))
     if errors and warnings is not None:
         warnings.append(damage(errors, count / rate))
-    return np.clip(np.concatenate(pieces), -1.0, 1.0)  # lossy codecs overshoot
+    return np.clip(np.concatenate(pieces)[:enough], -1.0, 1.0)  # lossy codecs overshoot
 
 
 def _resampled(container, stream, rate, errors):
