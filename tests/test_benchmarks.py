@@ -2,11 +2,12 @@
 
 import json
 
+import keras
 import pytest
 
 from experiments import benchmarks
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import extraction
+from experiments.benchmarks import extraction, step
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -40,3 +41,13 @@ def test_the_extraction_benchmark_measures_every_case(tmp_path):
     assert len(results) == 4 and all(r.value > 0 for r in results)
     assert set(results[0].details["seconds"]) == {"ours", "bare", "original", "bfloat16"}
     assert results[3].value <= 1.0
+
+
+def test_the_step_benchmark_measures_every_case():
+    small = {"rounds": 1, "lstm_rounds": 1, "batch": 2, "lstm_batch": 2, "frames": 30}
+    results = step.run(step.OPTIONS | small | {"classes": 3, "clusters": 4, "hidden": 4})
+    assert len(results) == 6 and all(r.value > 0 for r in results)
+    assert set(results[0].details["seconds"]) == {"ours", "plain", "bfloat16"}
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(ValueError, match="unknown model 'MoeModel'"):
+        step.run(step.OPTIONS | {"models": "MoeModel"})

@@ -26,10 +26,11 @@ ARROWS = {
     "tfvc.recipes": {"tfvc.recipe"},
     "tfvc.layers": {"keras", "tfvc.layers"},
     "tfvc.models": {"keras", "tfvc.layers", "tfvc.recipe"},
-    "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub"}
+    "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub", "h5py"}
     | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
     "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
-    "tfvc.data": {"tensorflow", "av", "tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
+    "tfvc.data": {"tensorflow", "tensorflow_io", "google.protobuf", "av"}
+    | {"tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
     "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
     | {"tfvc.backbones", "tfvc.data"},
     "tfvc.feed": {"tensorflow", "tfvc.data"},
@@ -37,7 +38,9 @@ ARROWS = {
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
     "tfvc.losses": {"keras"},
-    "tfvc.metrics": {"keras", "tensorflow", "sklearn"},
+    "tfvc.metrics": {"keras", "tensorflow", "tfvc.topk", "tfvc.ranking"},
+    "tfvc.topk": {"tensorflow"},
+    "tfvc.ranking": set(),
     "tfvc.strategy": {"tensorflow", "tfvc.names"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
 }

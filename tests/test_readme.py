@@ -13,7 +13,8 @@ import pytest
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"python -m (tfvc\.\w+[^`#\n]*)", README)))
+STARTER = (ROOT / "starter/README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"python -m ((?:tfvc|starter)\.\w+[^`#\n]*)", README + STARTER)))
 
 
 def run(*arguments, cwd=ROOT):

@@ -31,6 +31,7 @@ class Progress:
     best_step: int = 0  # ... and step, which names its file ...
     best_sha256: str = ""  # ... whose checksum this is
     seconds: float = 0.0  # training time, all sittings together
+    about: dict = field(default_factory=dict)  # whatever else a program wants to find again
 
     @property
     def epoch(self):
@@ -76,7 +77,7 @@ def save(folder, model, optimizer, progress, keep=2):
         arrays[key] = keras.ops.convert_to_numpy(variable)
         if arrays[key].dtype.kind == "f" and not np.isfinite(arrays[key]).all():
             raise ValueError(
-                f"step {progress.step}: {variable.path} is not finite. Lower train.learning_rate or look at "
+                f"step {progress.step}: {variable.path} is not finite. Lower the learning rate or look at "
                 f"the data; an earlier checkpoint, if there is one, is kept in {folder}"
             )
     path = folder / f"step-{progress.step:08d}.npz"
@@ -108,17 +109,49 @@ def restore(folder, model, optimizer, keep=2):
             continue
         with np.load(path, allow_pickle=False) as stored:
             _assign(path, stored, _variables(model, optimizer))
-            tree = json.loads(str(stored["progress"]))
-        progress = Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
+            progress = _progress(stored)
         _prune(Path(folder), keep, progress.step)
         return progress
     return None
 
 
-def _variables(model, optimizer):
+def newest(folder):
+    """Path of the newest whole checkpoint, or None. It removes nothing: a run may be writing there."""
+    for path in sorted(Path(folder).glob("step-*.npz"), reverse=True):
+        try:
+            if not _fault(path):
+                return path
+        except FileNotFoundError:  # the run has removed it meanwhile
+            continue
+    return None
+
+
+def load(path, model):
+    """Puts the weights of a checkpoint into a built model; its optimiser's state is left out.
+
+    Returns:
+        Its `Progress`.
+
+    Raises:
+        ValueError: the checkpoint is of another model.
+        FileNotFoundError: it is not there (any more).
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        _assign(path, stored, _variables(model))
+        return _progress(stored)
+
+
+def _variables(model, optimizer=None):
     """(key, variable) pairs. `model.variables` holds the seed states of dropout too."""
-    groups = (("model", model.variables), ("optimizer", optimizer.variables))
+    groups = [("model", model.variables)]
+    if optimizer is not None:
+        groups.append(("optimizer", optimizer.variables))
     return [(f"{g}/{i:04d}/{v.path}", v) for g, variables in groups for i, v in enumerate(variables)]
+
+
+def _progress(stored):
+    tree = json.loads(str(stored["progress"]))
+    return Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
 
 
 def _plain(key):
@@ -127,10 +160,11 @@ def _plain(key):
 
 
 def _assign(path, stored, variables):
-    keys = [k for k in stored.files if k != "progress"]
+    groups = {key.split("/")[0] for key, _ in variables}
+    keys = [k for k in stored.files if k.split("/")[0] in groups]
     if len(keys) != len(variables):
         raise ValueError(
-            f"{path}: {len(keys)} variables, but the model and its optimiser have {len(variables)}"
+            f"{path}: {len(keys)} variables; expected {len(variables)} ({' and '.join(sorted(groups))})"
         )
     for old, (key, variable) in zip(sorted(keys), sorted(variables, key=lambda pair: pair[0]), strict=True):
         value = stored[old]

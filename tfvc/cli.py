@@ -45,6 +45,10 @@ _OWN = {
     "strict": (flags.DEFINE_boolean, False, "exit with status 1 if any clip was skipped"),
     "output": (flags.DEFINE_string, "", "predictions file, .csv or .json; empty: <workdir>/predictions.csv"),
 }
+_MEMORY = (
+    "train.batch_size, backbone.batch_size, data.cache_mb, data.frames or model_args.units, or pool the "
+    "features (backbone.pooling=avg)"
+)
 
 
 class Usage(ValueError):
@@ -63,14 +67,26 @@ def command(prog, doc, flag_names, run, argv=None, paths=False):
         argv: the arguments after the program's name; None = `sys.argv[1:]`.
         paths: whether bare arguments are taken.
     """
-    # Before TensorFlow is imported: without a GPU its start prints lines that look like errors.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    argv = list(sys.argv[1:] if argv is None else argv)
     values = flags.FlagValues()
     for name in flag_names:
         define, default, text = (_SHARED | _OWN)[name]
         define(name, default, text.format(models=", ".join(names.available("models"))), flag_values=values)
-    status = _guarded(prog, values, doc, argv, run, paths)
+    launch(prog, values, doc, run, argv, paths)
+
+
+def launch(prog, values, doc, run, argv=None, paths=False, memory=_MEMORY):
+    """`command` for flags that are defined already: what tfvc's and the starter's programs share.
+
+    Args:
+        prog, doc, run, argv, paths: as of `command`. `run` also gets `given`, the names of the flags that
+            the command line sets.
+        values: absl `FlagValues`.
+        memory: what to lower where memory is out.
+    """
+    # Before TensorFlow is imported: without a GPU its start prints lines that look like errors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    status = _guarded(prog, values, doc, argv, run, paths, memory)
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # `... | head` has seen enough
@@ -78,7 +94,7 @@ def command(prog, doc, flag_names, run, argv=None, paths=False):
     sys.exit(status)
 
 
-def _guarded(prog, values, doc, argv, run, paths):
+def _guarded(prog, values, doc, argv, run, paths, memory):
     try:
         if "--version" in argv:
             print(f"tfvc {tfvc.__version__}")
@@ -95,7 +111,7 @@ def _guarded(prog, values, doc, argv, run, paths):
     except (ValueError, OSError, MemoryError, *_tensorflow_errors()) as error:
         if os.environ.get("TFVC_DEBUG"):
             raise
-        print(f"error: {_text(error)}", file=sys.stderr)
+        print(f"error: {_text(error, memory)}", file=sys.stderr)
         return 2 if isinstance(error, Usage) else 1
 
 
@@ -105,14 +121,11 @@ def _tensorflow_errors():
     return (tensorflow.errors.OpError,) if tensorflow else ()
 
 
-def _text(error):
+def _text(error, memory):
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"{error.filename or 'i/o'}: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return (
-            "out of memory; lower train.batch_size, backbone.batch_size, data.cache_mb, data.frames or "
-            f"model_args.units, or pool the features (backbone.pooling=avg) ({files.first_line(error)})"
-        )
+        return f"out of memory; lower {memory} ({files.first_line(error)})"
     if isinstance(error, _tensorflow_errors()):
         return f"TensorFlow: {files.first_line(error)} (TFVC_DEBUG=1 shows the whole traceback)"
     return str(error)
@@ -132,10 +145,13 @@ def _arguments(prog, values, argv, paths):
     try:
         rest = values([prog, *argv])[1:]
     except flags.Error as error:
-        raise Usage(f"{error}. {see}") from None
+        text = str(error).replace(" ?", "?")  # absl's "Did you mean: model ?"
+        raise Usage(f"{text}{'' if text.endswith('?') else '.'} {see}") from None
     if rest and not paths:
         raise Usage(f"unexpected argument {rest[0]!r}; expected --flag=value. {see}")
-    return type("Arguments", (), {name: values[name].value for name in values} | {"paths": rest})()
+    given = {name for name in values if values[name].present}
+    flat = {name: values[name].value for name in values}
+    return type("Arguments", (), flat | {"paths": rest, "given": given})()
 
 
 def _help(prog, values, doc, paths):

@@ -1,0 +1,280 @@
+"""Trains a model on YouTube-8M records: `python -m starter.train`."""
+
+import shlex
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+if not __package__:  # run as a file: `starter` is found from the root, nothing of it by its bare name
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from starter import checkpoints, flags, models
+from tfvc import files
+from tfvc.recipe import differences
+
+_DOC = """Trains a model on records of YouTube-8M, or goes on where an earlier run in --train_dir stopped.
+
+Flags, log lines and files are those of Google's starter code, on TensorFlow 2."""
+
+_TRAINING = {  # what may change when a run goes on
+    "regularization_penalty": ("share", 1.0, "weight of the model's own penalties; the label loss has 1"),
+    "base_learning_rate": ("share", 0.01, "rate of the first step"),
+    "learning_rate_decay": ("share", 0.95, "factor of the rate after every learning_rate_decay_examples"),
+    "learning_rate_decay_examples": ("amount", 4000000.0, "examples from one decay to the next"),
+    "clip_gradient_norm": ("share", 1.0, "L2 norm that the gradient of no variable exceeds; 0 = no clipping"),
+    "optimizer": ("string", "AdamOptimizer", "by its name in TensorFlow 1, as AdagradOptimizer"),
+    "use_label_weights": ("boolean", False, "with --segment_labels: leave unrated classes out of the loss"),
+    "precision": (("float32", "bfloat16"), "float32", "of the products; weights and loss stay float32"),
+}
+_ORDER = (
+    flags.reading(1024, 8, "skip") | flags.SEGMENTS
+)  # with the pattern: what the order of batches hangs on
+_ORDER |= {
+    "train_data_pattern": ("string", "", "the records: file names, `*` and `?` allowed, separated by commas"),
+    "seed": ("seed", 0, "of the first weights, the order of the records and the frames that are drawn"),
+}
+_SITTING = {
+    "num_gpu": ("natural", 1, "at most so many GPUs, each with a whole batch; without a GPU: one CPU"),
+    "start_new_model": ("boolean", False, "remove the earlier run's files from --train_dir and begin anew"),
+    "init_from": ("string", "", "begin with a checkpoint of TensorFlow 1, as run/model.ckpt-1000"),
+    "num_epochs": ("positive", 5, "passes over the data"),
+    "max_steps": ("positive", None, "stop at this step, if that comes first"),
+    "export_model_steps": ("positive", 1000, "steps from one checkpoint to the next; also every 15 minutes"),
+}
+FLAGS = flags.TRAIN_DIR | flags.IDENTITY | flags.VOCABULARY | _ORDER | _TRAINING | _SITTING
+FLAGS |= flags.PLACEMENT | flags.MODEL
+
+
+def train(settings, strategy=""):
+    """Trains, or goes on with, the run in `settings.train_dir`.
+
+    **Source** `Trainer.run` of YouTube-8M's train.py.
+
+    **Differs** The original forgets where in the data it was, and starts `num_epochs` passes anew when it
+    goes on; ours goes on with the next batch, as long as the data and the batch are what they were. Flags
+    such as the rate, which the original then takes from the old graph, are taken from the command line;
+    what has changed is said. `start_new_model` removes what training wrote, not the whole folder.
+
+    Args:
+        settings: object with one attribute for each name of `FLAGS`.
+        strategy: `cpu:N` for N replicas on logical CPUs, for tests; "" = what `num_gpu` says.
+
+    Returns:
+        int, the global step.
+
+    Raises:
+        ValueError: a flag or a record does not fit, the run was begun with other flags, or the loss is no
+            longer finite (the step is named; earlier checkpoints are kept).
+        FileNotFoundError: no file matches.
+        KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was saved.
+    """
+    folder = Path(settings.train_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--train_dir={folder}: a file; expected a folder, which need not exist yet")
+    with files.locked(folder, "training in"):
+        files.sweep(folder, checkpoints.FLAGS_FILE)
+        return _begin(folder, settings, strategy)
+
+
+def _begin(folder, settings, strategy):
+    from starter import steps
+    from tfvc import callbacks, training
+    from tfvc.data import records
+
+    devices = _devices(settings.num_gpu, strategy)  # before anything else touches a device
+    # All that can be wrong is found before a file of an earlier run is touched.
+    _check(settings)
+    described = flags.chosen(settings, checkpoints.STORED)
+    if not settings.start_new_model:
+        checkpoints.same_flags(folder, described)
+    size = settings.batch_size * devices.num_replicas_in_sync
+    training.start(settings.seed)
+    report = records.Report()
+    batches = _batches(settings, size, devices.num_replicas_in_sync > 1, report)
+    with training.precision(settings.precision), devices.scope():
+        model = _model(settings, size)
+    parameters = model.network.count_params()
+    print(f"{settings.model}: {parameters:,} parameters; batches of {size}", flush=True)
+    progress, seen = _resume(folder, settings, size, model)
+    if settings.start_new_model:
+        for line in checkpoints.clear(folder):
+            print(line)
+    checkpoints.write_flags(folder, described)
+    if settings.max_steps and progress.step >= settings.max_steps:
+        print(f"step {progress.step}: --max_steps={settings.max_steps} is reached already")
+        return progress.step
+
+    wait, signals = callbacks.DataWait(), callbacks.Signals()
+    limits = (settings.max_steps, settings.export_model_steps)
+    log = steps.Steps(folder, model.network, progress, wait, signals, *limits)
+    try:
+        with signals, records.readable(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Your input ran out of data")  # no batch left: said below
+            model.fit(wait.wrap(batches.skip(seen)), verbose=0, callbacks=[log], shuffle=False)
+    except callbacks.Stopped:
+        print(f"saved at step {progress.step}; the same command goes on from there")
+        raise
+    finally:
+        log.close()
+    if report.faults:
+        print(report.summary())
+    if not progress.step:
+        raise ValueError(f"--train_data_pattern={settings.train_data_pattern}: not one batch of {size}")
+    if not log.taken:
+        print(f"all passes over the data are done; ask for more by --num_epochs (now {settings.num_epochs})")
+    elif not model.stop_training:
+        print("Done training -- epoch limit reached.")
+    waited = f"waited for data {log.wait_share():.0%} of the time"
+    print(f"step {progress.step}: the run lies in {folder}; {waited}")
+    return progress.step
+
+
+def _check(settings):
+    """Refuses what no reading of the data is needed to refuse."""
+    from starter import losses, trainer
+
+    _rows(settings)
+    models.find(settings.model)
+    losses.find(settings.label_loss)
+    trainer.optimizer(settings.optimizer, settings.base_learning_rate)
+    if settings.segment_labels and not settings.frame_features:
+        raise ValueError("--segment_labels: only with --frame_features; means have no segments")
+    if settings.use_label_weights and not settings.segment_labels:
+        raise ValueError("--use_label_weights: only with --segment_labels; videos have no label weights")
+
+
+def _rows(settings, max_frames=300):
+    streams = (settings.feature_names, settings.feature_sizes, settings.frame_features)
+    return models.rows(*streams, max_frames)
+
+
+def _model(settings, size):
+    """The compiled `starter.trainer.Trainer`; `size` is that of a batch of all replicas."""
+    from starter import losses, trainer
+    from tfvc.data.schema import SEGMENT_FRAMES
+
+    rows = _rows(settings, SEGMENT_FRAMES) if settings.segment_labels else _rows(settings)
+    own = flags.chosen(settings, flags.MODEL)
+    network = models.build_model(settings.model, rows, settings.num_classes, own)
+    penalty, norm = settings.regularization_penalty, settings.clip_gradient_norm
+    model = trainer.Trainer(network, losses.find(settings.label_loss), penalty, norm)
+    rate = trainer.StaircaseDecay(
+        settings.base_learning_rate,
+        settings.learning_rate_decay,
+        settings.learning_rate_decay_examples,
+        size,
+    )
+    model.compile(trainer.optimizer(settings.optimizer, rate), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _devices(num_gpu, strategy):
+    """The `tf.distribute.Strategy` of `--num_gpu`; it says what it uses."""
+    import tensorflow as tf
+
+    from tfvc import strategy as strategies
+
+    if strategy:
+        return strategies.scope(strategy)
+    gpus = tf.config.list_physical_devices("GPU")
+    if len(gpus) > num_gpu:  # the others stay free, their memory too
+        tf.config.set_visible_devices(gpus[:num_gpu], "GPU")
+        gpus = gpus[:num_gpu]
+    if not gpus:
+        print(f"No GPUs found. Training on CPU{f', one replica for --num_gpu={num_gpu}' * (num_gpu > 1)}.")
+    else:
+        print(f"Using the following GPUs to train: {', '.join(gpu.name for gpu in gpus)}")
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def _resume(folder, settings, size, model):
+    """Where the run stands: its Progress, and how many of the batches it has seen already.
+
+    The newest checkpoint of ours is put back, else one of TensorFlow 1, else nothing.
+    """
+    from tfvc.checkpoints import Progress, load, restore
+
+    network, optimizer = model.network, model.optimizer
+    path = None if settings.start_new_model else checkpoints.newest(folder)
+    now = flags.chosen(settings, _TRAINING | _ORDER) | {"examples_a_step": size}
+    if not path or not path.endswith(".npz"):
+        progress = Progress(step=_begin_from(settings, path, network, optimizer))
+        progress.about = {"settings": now, "data_from": progress.step}
+        return progress, 0
+    if settings.init_from:
+        print(f"--init_from={settings.init_from}: no longer; the run has a checkpoint of its own")
+    progress = load(path, network)
+    if not progress.about:
+        raise ValueError(f"{path}: a checkpoint of another program; give another --train_dir")
+    past, first = progress.about["settings"], progress.about["data_from"]
+    print(f"going on from step {progress.step} of {folder}")
+    for line in differences(past, now):
+        print(f"  from here on, {line}")
+    if past["optimizer"] == now["optimizer"]:
+        restore(folder / checkpoints.SUBFOLDER, network, optimizer, checkpoints.KEEP)
+    else:
+        print(f"  {now['optimizer']} starts fresh")
+        optimizer.iterations.assign(progress.step)
+    if any(past[name] != now[name] for name in {*_ORDER, "examples_a_step"} - {"num_readers"}):
+        print("  the data begins anew")
+        first = progress.step
+    elif progress.step > first:
+        print(f"reading past the {progress.step - first} batches that it has seen")
+    progress.about = {"settings": now, "data_from": first}
+    return progress, progress.step - first
+
+
+def _begin_from(settings, path, network, optimizer):
+    """The first step of a run without a checkpoint of ours: 0, or that of one of TensorFlow 1."""
+    from starter import tf1
+
+    prefix = settings.init_from or path
+    if not prefix:
+        print("No checkpoint file found. Building a new model.")
+        return 0
+    step, lines = tf1.load(prefix, network, optimizer)
+    print("\n".join([f"going on from step {step} of {prefix}", *lines]))
+    return step
+
+
+def _batches(settings, size, drop_remainder, report):
+    """All passes over the data, as batches of (inputs, labels[, label weights])."""
+    import tensorflow as tf
+
+    from tfvc.data import records, schema
+
+    segment = schema.SEGMENT_FRAMES if settings.segment_labels else 0
+    batches = records.batches(
+        records.Records(settings.train_data_pattern, _rows(settings), settings.num_classes, segment),
+        size,
+        shuffle=True,
+        seed=settings.seed,
+        epochs=settings.num_epochs,
+        drop_remainder=drop_remainder,
+        on_corrupt=settings.on_corrupt,
+        report=report,
+    )
+    options = tf.data.Options()
+    if "num_readers" in getattr(settings, "given", ()):
+        options.threading.private_threadpool_size = settings.num_readers
+    weighted = 4 if settings.use_label_weights else 3
+    return batches.map(lambda *batch: (*batch[:2], *batch[3:weighted])).with_options(options)
+
+
+def main(argv=None):
+    def run(arguments):
+        flags.place(arguments)
+        try:
+            train(arguments)
+        except KeyboardInterrupt as error:
+            again = shlex.join(sys.argv[1:] if argv is None else argv)
+            print(f"stopped; to go on: python -m starter.train {again}".rstrip(), file=sys.stderr)
+            return 128 + getattr(error, "number", signal.SIGINT)
+
+    flags.command("starter.train", _DOC, FLAGS, run, argv)
+
+
+if __name__ == "__main__":
+    main()

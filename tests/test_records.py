@@ -1,0 +1,549 @@
+"""Shards by pattern -> batches: order, forms of records, other file systems, and every kind of damage."""
+
+import gzip
+import http.server
+import itertools
+import math
+import os
+import re
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfvc.data import records, salvage, schema, sources
+from tfvc.recipe import Feature
+
+T, CLASSES = 7, 5
+ROWS = [Feature("rgb", (T, 4), "uint8", True), Feature("audio", (T, 2), "uint8", True)]
+VIDEO = [Feature("mean_rgb", (4,)), Feature("mean_audio", (2,))]
+
+
+def clip(name, frames=3, labels=(1,), rows=ROWS, streams=("rgb", "audio"), **options):
+    """A frame-level record, the numbers drawn from its name."""
+    rng = np.random.default_rng(list(name.encode()))
+    features = {
+        r.name: rng.integers(1, 256, (frames, r.shape[1]), "uint8") for r in rows if r.name in streams
+    }
+    return schema.serialize(name, list(labels), features, rows, **options)
+
+
+def write(path, serialized, zipped=False):
+    with tf.io.TFRecordWriter(str(path), "GZIP" if zipped else "") as writer:
+        for record in serialized:
+            writer.write(record)
+    return path
+
+
+def shards(folder, count=3, each=5, **options):
+    """Shards `s0`, `s1` ... of clips `s0-0`, `s0-1` ...; returns the pattern."""
+    for s in range(count):
+        write(folder / f"s{s}.tfrecord", [clip(f"s{s}-{k}", 1 + k) for k in range(each)], **options)
+    return str(folder / "s*.tfrecord")
+
+
+def names(patterns, batch_size=4, rows=ROWS, **options):
+    """Ids of all batches, in order."""
+    source = records.Records(patterns, rows, CLASSES)
+    with records.readable():
+        return [
+            i.decode() for _, _, ids in records.batches(source, batch_size, **options) for i in ids.numpy()
+        ]
+
+
+def offsets(path):
+    """Where the records of a whole file begin, and its length."""
+    places = [0]
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        places.append(places[-1] + len(record) + salvage.FRAMING)
+    return places
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x40
+    path.write_bytes(data)
+
+
+# --- what is whole ------------------------------------------------------------------------------------------
+
+
+def test_batches_follow_the_files_and_hold_what_was_written(tmp_path):
+    source = records.Records(shards(tmp_path), ROWS, CLASSES)
+    batches = list(records.batches(source, 4))
+    assert [len(ids) for _, _, ids in batches] == [4, 4, 4, 3]
+    ids = [i.decode() for _, _, part in batches for i in part.numpy()]
+    assert ids == [f"s{s}-{k}" for s in range(3) for k in range(5)]
+    (inputs, labels, _), *_ = batches
+    assert {k: (v.dtype.name, tuple(v.shape)) for k, v in inputs.items()} == {
+        "rgb": ("uint8", (4, T, 4)),
+        "audio": ("uint8", (4, T, 2)),
+        "rgb_length": ("int32", (4,)),
+        "audio_length": ("int32", (4,)),
+    }
+    expected = schema.parse_batch(
+        tf.constant([clip(n, 1 + k) for k, n in enumerate(ids[:4])]), ROWS, CLASSES, True
+    )
+    for row in ROWS:
+        np.testing.assert_array_equal(inputs[row.name], expected[0][row.name])
+        np.testing.assert_array_equal(inputs[f"{row.name}_length"], [1, 2, 3, 4])
+    np.testing.assert_array_equal(labels, expected[1])
+    assert (
+        labels.dtype == tf.float32
+        and [len(i) for _, _, i in records.batches(source, 4, drop_remainder=True)] == [4] * 3
+    )
+
+
+def test_forms_of_frame_level_records_are_read_alike(tmp_path):
+    made = {
+        "plain": clip("plain"),
+        "packed": clip("packed", packed=True),
+        "none": clip("none", 0),
+        "long": clip("long", 2 * T),
+        "long packed": clip("long packed", 2 * T, packed=True),
+        "rgb only": clip("rgb only", streams=["rgb"]),
+        "packed rgb only": clip("packed rgb only", streams=["rgb"], packed=True),
+        "without labels": clip("without labels", labels=()),
+        "several": clip("several", labels=(4, 0, 4)),
+    }
+    other = tf.train.SequenceExample.FromString(clip("old name"))
+    other.context.feature["video_id"].CopyFrom(other.context.feature.pop("id"))
+    made["old name"] = other.SerializeToString()
+    empty = tf.train.SequenceExample.FromString(clip("empty labels", labels=()))
+    empty.context.feature["labels"].int64_list.SetInParent()
+    made["empty labels"] = empty.SerializeToString()
+    path = write(tmp_path / "a", made.values())
+    found = {}
+    for rows in (ROWS, ROWS[::-1]):
+        for size in (1, 20):
+            for inputs, labels, ids in records.batches(records.Records(str(path), rows, CLASSES), size):
+                for k, name in enumerate(ids.numpy()):
+                    one = {key: value[k].numpy() for key, value in inputs.items()}
+                    found[name.decode()] = one
+                    _same_as_written(name.decode(), one, labels[k].numpy())
+    assert set(found) == set(made)
+    length = {name: (int(one["rgb_length"]), int(one["audio_length"])) for name, one in found.items()}
+    assert length == {n: (3, 3) for n in made} | {
+        "none": (0, 0),
+        "long": (T, T),
+        "long packed": (T, T),
+        "rgb only": (3, 0),
+        "packed rgb only": (3, 0),
+    }
+
+
+def _same_as_written(name, inputs, labels):
+    frames = {"none": 0, "long": 2 * T, "long packed": 2 * T}.get(name, 3)
+    rng = np.random.default_rng(list(name.encode()))
+    for row in ROWS:
+        if row.name == "audio" and name.endswith("rgb only"):
+            continue
+        expected = np.zeros(row.shape, "uint8")
+        written = rng.integers(1, 256, (frames, row.shape[1]), "uint8")[:T]
+        expected[: len(written)] = written
+        np.testing.assert_array_equal(inputs[row.name], expected, err_msg=name)
+    wanted = {"several": [0, 4], "without labels": [], "empty labels": []}.get(name, [1])
+    assert np.flatnonzero(labels).tolist() == wanted, name
+
+
+def test_video_level_records_and_vocabularies_of_any_size(tmp_path):
+    value = {"mean_rgb": np.arange(4, dtype="float32") - 1.5, "mean_audio": np.ones(2, "float32")}
+    old = tf.train.Example.FromString(schema.serialize("b", [4715], value, VIDEO))
+    old.features.feature["video_id"].CopyFrom(old.features.feature.pop("id"))
+    made = [
+        schema.serialize("a", [0, 4715], value, VIDEO),
+        old.SerializeToString(),
+        schema.serialize("c", [], {"mean_rgb": value["mean_rgb"]}, VIDEO),
+    ]
+    path = write(tmp_path / "v", made)
+    for rows in (VIDEO, VIDEO[::-1]):
+        ((inputs, labels, ids),) = records.batches(records.Records(str(path), rows, 4716), 8)
+        assert sorted(inputs) == ["mean_audio", "mean_rgb"] and ids.numpy().tolist() == [b"a", b"b", b"c"]
+        np.testing.assert_array_equal(inputs["mean_rgb"], [value["mean_rgb"]] * 3)
+        np.testing.assert_array_equal(inputs["mean_audio"], [[1, 1], [1, 1], [0, 0]])
+        assert [np.flatnonzero(row).tolist() for row in labels.numpy()] == [[0, 4715], [4715], []]
+
+
+def test_real_records_are_read_whole(shared):
+    rows = [Feature("mean_rgb", (1024,)), Feature("mean_audio", (128,))]
+    for part, files in (("train", 24), ("validate", 6)):
+        folder = shared(f"data/yt8m/{part}")
+        pattern = f"{folder}/*.tfrecord"
+        assert len(records.files(pattern)) == files
+        count = sum(1 for _ in tf.data.TFRecordDataset(records.files(pattern)))
+        seen, report = [], records.Report()
+        for inputs, labels, ids in records.batches(records.Records(pattern, rows, 3862), 512, report=report):
+            assert np.all(labels.numpy().sum(1) >= 1) and np.all(np.any(inputs["mean_rgb"].numpy(), 1))
+            seen += ids.numpy().tolist()
+        assert len(seen) == len(set(seen)) == count > 250 * files and not report.faults
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_several_patterns_zipped_or_not_by_their_bytes_and_not_their_names(tmp_path):
+    write(tmp_path / "plain.gz", [clip("a")])
+    write(tmp_path / "zipped.tfrecord", [clip("b"), clip("c")], zipped=True)
+    two = write(tmp_path / "members", [clip("d")], zipped=True)
+    two.write_bytes(two.read_bytes() + gzip.compress(write(tmp_path / "e", [clip("e")]).read_bytes()))
+    pattern = f"{tmp_path}/zip*, {tmp_path}/pl*,{tmp_path}/*.gz,{tmp_path}/members"
+    assert [os.path.basename(f) for f in records.files(pattern)] == ["members", "plain.gz", "zipped.tfrecord"]
+    assert names(pattern) == ["d", "e", "a", "b", "c"]
+    assert names([f"{tmp_path}/plain.gz"]) == ["a"]
+
+
+def test_patterns_that_match_nothing_are_named(tmp_path, monkeypatch):
+    (tmp_path / "folder.tfrecord").mkdir()
+    for pattern in (f"{tmp_path}/x*.tfrecord", f"{tmp_path}/*"):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"{pattern}: no such file; expected")):
+            records.files(pattern)
+    with pytest.raises(ValueError, match="no pattern of record files; give one"):
+        records.files(" , ")
+
+    def refuse(pattern):
+        raise tf.errors.UnimplementedError(None, None, "File system scheme 'gs' not implemented")
+
+    monkeypatch.setattr(tf.io.gfile, "glob", refuse)
+    monkeypatch.setattr(tf.io.gfile, "get_registered_schemes", lambda: [""])
+    with pytest.raises(
+        ValueError, match="gs://b/x: cannot be listed .*pip install tensorflow-io-gcs-filesystem"
+    ):
+        records.files("gs://b/x")
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """A function: whether parts of files can be asked for -> address of a server of tmp_path."""
+    servers = []
+
+    def start(parts):
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=str(tmp_path))
+
+            def log_message(self, *args):
+                pass
+
+            def send_head(self):
+                asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if parts else None
+                path = tmp_path / self.path[1:]
+                if not asked or not path.is_file():
+                    return super().send_head()
+                data = path.read_bytes()
+                first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+                if first > last:
+                    self.send_error(416)
+                    return None
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+                self.send_header("Content-Length", str(last - first + 1))
+                self.end_headers()
+                self.wfile.write(data[first : last + 1])
+                return None
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_http_addresses_are_read_or_one_line_says_why_not(tmp_path, serve, capsys):
+    shards(tmp_path, 2, 40)
+    flip(tmp_path / "s1.tfrecord", offsets(tmp_path / "s1.tfrecord")[30] + 20)
+    for parts in (True, False):
+        address = serve(parts)
+        pattern = f"{address}/s0.tfrecord,{address}/s1.tfrecord"
+        try:
+            sources._load_http(pattern)
+        except ValueError as error:  # a TensorFlow that tensorflow-io does not fit
+            line = (
+                r"http://\S+: TensorFlow \S+ reads http:// only with tensorflow-io, which cannot be loaded "
+                r"\(.+\); use TensorFlow 2.16 and tensorflow-io 0.37.1, or download the files first"
+            )
+            assert re.fullmatch(line, str(error))
+            with pytest.raises(ValueError, match="only with tensorflow-io"):
+                names(pattern)
+            return
+        report = records.Report()
+        wanted = {f"s{s}-{k}" for s in range(2) for k in range(40)} - {"s1-30"}
+        assert set(names(pattern, 16, shuffle=True, on_corrupt="skip", report=report)) == wanted
+        assert [(file, reason.split("(")[0]) for file, _, reason in report.faults] == [
+            (f"{address}/s1.tfrecord", "the data of a record is damaged ")
+        ]
+        assert ("sends whole files only" in capsys.readouterr().out) is not parts
+        with pytest.raises(ValueError, match=f"{address}/gone, byte 0: cannot be read .*404"):
+            names(f"{address}/gone")
+
+
+# --- order --------------------------------------------------------------------------------------------------
+
+
+def test_a_shuffled_order_follows_from_seed_and_epoch_alone(tmp_path):
+    pattern = shards(tmp_path, 3, 100)
+    straight = names(pattern)
+    first = names(pattern, shuffle=True, seed=1, epochs=2)
+    tf.random.set_seed(0)
+    assert names(pattern, shuffle=True, seed=1, epochs=2, batch_size=9) == first
+    one, two = first[:300], first[300:]
+    assert sorted(one) == sorted(two) == sorted(straight) and one != two and one != straight
+    assert names(pattern, shuffle=True, seed=2) != one
+    assert len({name[:2] for name in one[:200]}) == 3, "files are mixed"
+    assert one[:10] != sorted(one[:10], key=straight.index), "and the records of a file"
+
+
+def test_without_end_and_two_at_once(tmp_path):
+    pattern = shards(tmp_path, 2, 3)
+    write(tmp_path / "s9.tfrecord", [])
+    report = records.Report()
+    source = records.Records(pattern, ROWS, CLASSES)
+    dataset = records.batches(source, 4, epochs=None, shuffle=True, on_corrupt="skip", report=report)
+    pairs = itertools.islice(zip(dataset, dataset, strict=True), 9)
+    count = {}
+    for (_, _, a), (_, _, b) in pairs:
+        np.testing.assert_array_equal(a, b)
+        for name in a.numpy():
+            count[name] = count.get(name, 0) + 1
+    assert sorted(count.values()) == [6] * 6 and [reason for *_, reason in report.faults] == ["an empty file"]
+
+
+# --- damage -------------------------------------------------------------------------------------------------
+
+
+def _cut(path, places):
+    path.write_bytes(path.read_bytes()[: places[4] + 30])
+    return [4], [places[4]], "cut short: a record of"
+
+
+def _header_cut(path, places):
+    path.write_bytes(path.read_bytes()[: places[4] + 5])
+    return [4], [places[4]], "cut short: 5 bytes where a record begins"
+
+
+def _data(path, places):
+    flip(path, places[2] + salvage.HEADER + 3)
+    return [2], [places[2]], "the data of a record is damaged"
+
+
+def _data_crc(path, places):
+    flip(path, places[3] - 1)
+    return [2], [places[2]], "the data of a record is damaged"
+
+
+def _length(path, places):
+    flip(path, places[1])
+    return [1], [places[1]], "the length of a record is damaged"
+
+
+def _first_length(path, places):
+    flip(path, 6)
+    return [0], [0], "no TFRecord file, or its start is damaged"
+
+
+def _two(path, places):
+    flip(path, places[1] + 9)
+    flip(path, places[3] + 25)
+    return [1, 3], [places[1], places[3]], "of a record is damaged"
+
+
+def _empty(path, places):
+    path.write_bytes(b"")
+    return range(5), [0], "an empty file"
+
+
+def _text(path, places):
+    path.write_text("a text, and no record\n" * 40)
+    return range(5), [0], "no TFRecord file, or its start is damaged"
+
+
+DAMAGE = {
+    "cut": _cut,
+    "header cut": _header_cut,
+    "data": _data,
+    "checksum of data": _data_crc,
+    "length": _length,
+    "first length": _first_length,
+    "two places": _two,
+    "empty": _empty,
+    "text": _text,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_and_costs_what_is_damaged(tmp_path, kind, capfd):
+    pattern = shards(tmp_path)
+    path = tmp_path / "s1.tfrecord"
+    lost, places, reason = DAMAGE[kind](path, offsets(path))
+    wanted = sorted(f"s{s}-{k}" for s in range(3) for k in range(5) if s != 1 or k not in lost)
+    report = records.Report()
+    mixed = names(pattern, 3, on_corrupt="skip", report=report, shuffle=True, epochs=2)
+    assert sorted(mixed) == sorted(wanted * 2)
+    assert [(file, offset) for file, offset, _ in report.faults] == [(str(path), place) for place in places]
+    assert all(reason in text for *_, text in report.faults)
+    printed = capfd.readouterr().out.splitlines()
+    assert len(printed) == len(places) and printed[0].startswith(f"skipped: {path}, byte {places[0]}: ")
+    assert report.summary().endswith(f"in 1 file: {path} ({len(places)})")
+    with pytest.raises(ValueError, match=re.escape(f"{path}, byte {places[0]}: ")) as error:
+        names(pattern)
+    assert reason in str(error.value) and str(error.value).endswith("--on_corrupt=skip")
+    assert "\n" not in str(error.value) and records._MARK not in str(error.value)
+
+
+def _number(name, value):
+    example = tf.train.SequenceExample.FromString(clip("x"))
+    example.context.feature[name].float_list.value.append(value)
+    return example.SerializeToString()
+
+
+_WIDE = [Feature("rgb", (T, 9), "uint8"), Feature("audio", (T, 2), "uint8")]
+_FLOATS = schema.serialize("x", [], {"mean_rgb": np.ones(4, "float32")}, VIDEO)
+_HALVES = schema.serialize("x", [], {"rgb": np.ones((3, 4), "float16")}, [Feature("rgb", (T, 4), "float16")])
+OTHERS = {
+    "no tf.train.Example or SequenceExample": b"\xff\xfe nothing",
+    "a record without id or video_id; it holds: nothing else": b"",
+    "record 'x' holds mean_rgb; expected rgb, audio": _FLOATS,
+    "record 'x': rgb frame 0 is 9 bytes; expected 4": clip("x", rows=_WIDE),
+    "record 'x': rgb is 27 bytes; expected a multiple of 4": clip("x", rows=_WIDE, packed=True),
+    "record 'x': rgb frame 0 is 8 bytes; expected 4": _HALVES,
+    "record 'x': rgb is no single string of frames": _number("rgb", 1.0),
+    "record 'x': labels are no integers": _number("labels", 1.0),
+    f"record 'x': label {CLASSES}; expected 0 to {CLASSES - 1}": clip("x", labels=(1, CLASSES)),
+    f"record 'x': label -1; expected 0 to {CLASSES - 1}": clip("x", labels=(-1,)),
+}
+
+
+def test_records_of_another_schema_are_named_one_by_one(tmp_path):
+    good = [clip(f"g{k}") for k in range(len(OTHERS))]
+    path = write(tmp_path / "a", itertools.chain.from_iterable(zip(good, OTHERS.values(), strict=True)))
+    report = records.Report()
+    read = names(str(path), on_corrupt="skip", report=report, shuffle=True, epochs=2)
+    assert sorted(read) == sorted([f"g{k}" for k in range(len(good))] * 2)
+    assert [reason for *_, reason in report.faults] == list(OTHERS)
+    assert [offset for _, offset, _ in report.faults] == offsets(path)[1:-1:2]
+    with pytest.raises(ValueError, match=f"{path}, byte .*no tf.train.Example"):
+        names(str(path))
+    frames = write(tmp_path / "b", [_FLOATS, clip("y")])
+    report = records.Report()
+    assert names(str(frames), rows=VIDEO, on_corrupt="skip", report=report) == ["x"]
+    assert report.faults[0][2] == "record 'y' holds audio, rgb; expected mean_rgb, mean_audio"
+
+
+def test_zipped_shards_are_read_as_far_as_they_go(tmp_path):
+    pattern = shards(tmp_path, 2, 40, zipped=True)
+    path = tmp_path / "s0.tfrecord"
+    whole = path.read_bytes()
+    for data, reason in (
+        (whole[: len(whole) * 3 // 4], "gzip stream cut short"),
+        (whole[:900] + bytes([whole[900] ^ 255]) + whole[901:], "gzip stream damaged"),
+    ):
+        path.write_bytes(data)
+        report = records.Report()
+        read = names(pattern, on_corrupt="skip", report=report)
+        assert read[-40:] == [f"s1-{k}" for k in range(40)] and 0 < len(read) < 80
+        assert read[:-40] == [f"s0-{k}" for k in range(len(read) - 40)]
+        assert reason in report.faults[-1][2] and report.faults[-1][2].endswith("(in the unpacked file)")
+    raw = bytearray(gzip.decompress(whole))
+    place = len(raw) // 2
+    raw[place] ^= 1
+    path.write_bytes(gzip.compress(bytes(raw)))
+    report = records.Report()
+    assert len(names(pattern, on_corrupt="skip", report=report)) == 79 and len(report.faults) == 1
+
+
+def test_nothing_whole_ends_with_an_error_and_not_never(tmp_path):
+    write(tmp_path / "a", [clip("x", labels=(9,))])
+    (tmp_path / "b").write_bytes(b"")
+    for options in ({}, {"epochs": None, "shuffle": True}):
+        with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/*: no whole record in 2 files")):
+            names(f"{tmp_path}/*", on_corrupt="skip", **options)
+
+
+def test_streams_that_no_record_has_are_refused_with_those_that_are_there(tmp_path, capsys):
+    pattern = shards(tmp_path)
+    wrong = [Feature("rbg", (T, 4), "uint8"), Feature("sound", (T, 2), "uint8")]
+    with pytest.raises(ValueError, match="stream 'rbg' .did you mean 'rgb'.*in the first 12 records"):
+        names(pattern, rows=wrong)
+    assert len(names(pattern, rows=[ROWS[0], wrong[1]])) == 15
+    assert f"{pattern}: no sound (seen in the first 12 records); read as masked" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="on_corrupt 'ignore'.*skip, stop"):
+        names(pattern, on_corrupt="ignore")
+
+
+def test_many_faults_are_counted_and_not_all_printed(capsys):
+    report = records.Report()
+    for k in range(50):
+        report.add("f" if k % 2 else "g", k, "bad")
+        report.add("f" if k % 2 else "g", k, "bad")
+    assert len(capsys.readouterr().out.splitlines()) == 21
+    assert report.summary() == "skipped 50 damaged places or records in 2 files: f (25), g (25)"
+    assert records.Report().summary() == ""
+
+
+def test_records_left_out_in_great_number_come_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_LEFT", 400)
+    path = write(tmp_path / "s0.tfrecord", [clip(f"s0-{k}") for k in range(30)])
+    flip(path, 3)
+    parts = math.ceil(path.stat().st_size / 400)
+    assert parts > 5
+    expected = {f"s0-{k}" for k in range(1, 30)}
+    read = names(str(path), on_corrupt="skip")
+    assert set(read) == expected and len(read) == 29
+
+
+# --- segments -----------------------------------------------------------------------------------------------
+
+
+def test_segments_are_batched_as_clips_and_bad_ones_named(tmp_path):
+    rows = [Feature("rgb", (T, 4), "uint8", True)]
+    made = [
+        clip("a", 7, (), rows, segments=[(2, 3, 1.0), (0, 1, 0.0), (2, 3, 0.0)]),
+        clip("b", 7, (), rows, segments=[(T - 4, 1, 1.0)]),
+        clip("c", 3, (), rows, segments=[(1, 4, 1.0)]),
+        clip("d", 7, (), rows, segments=[(0, CLASSES, 1.0)]),
+        clip("e", 7, (), rows),
+    ]
+    broken = tf.train.SequenceExample.FromString(clip("f", 7, (), rows, segments=[(0, 1, 1.0)]))
+    broken.context.feature["segment_scores"].float_list.value.append(1.0)
+    path = write(tmp_path / "a", [*made, broken.SerializeToString()])
+    source = records.Records(str(path), rows, CLASSES, segment_size=5)
+    report = records.Report()
+    ((inputs, labels, ids, weights),) = records.batches(source, 8, on_corrupt="skip", report=report)
+    assert ids.numpy().tolist() == [b"a", b"a", b"c"] and inputs["rgb"].shape == (3, 5, 4)
+    whole = schema.parse_batch(tf.constant([made[0], made[2]]), rows, CLASSES, True)[0]["rgb"].numpy()
+    np.testing.assert_array_equal(inputs["rgb"], [whole[0][2:7], whole[0][:5], whole[1][1:6]])
+    np.testing.assert_array_equal(inputs["rgb_length"], [5, 5, 2])
+    rated = [np.flatnonzero(row).tolist() for row in weights.numpy()]
+    assert rated == [[3], [1], [4]] and np.argwhere(labels.numpy()).tolist() == [[2, 4]]
+    assert [reason for *_, reason in report.faults] == [
+        f"record 'b': segment start {T - 4}; expected 0 to {T - 5}",
+        "record 'd': label 5; expected 0 to 4",
+        "record 'f': 1 segment labels, 1 starts, 2 scores; expected as many",
+    ]
+    with pytest.raises(ValueError, match="record 'b': segment start"), records.readable():
+        list(records.batches(source, 8))
+    mixed = records.batches(source, 1, on_corrupt="skip", shuffle=True)
+    assert sorted(i.numpy()[0] for _, _, i, _ in mixed) == [b"a", b"a", b"c"]
+
+
+# --- checksums ----------------------------------------------------------------------------------------------
+
+
+def test_checksums_of_any_length_are_those_of_tensorflow(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = [0, 1, 3, 4, 5, 100, 8191, 8192, 8193, 30000, 250001]
+    blobs = [rng.bytes(size) for size in sizes]
+    path = write(tmp_path / "a", blobs)
+    data, at = path.read_bytes(), 0
+    for blob in blobs:
+        assert salvage.masked(salvage.crc32c(blob)) == int.from_bytes(
+            data[at + 12 + len(blob) :][:4], "little"
+        )
+        assert salvage.record(str(path), at) == blob
+        at += len(blob) + salvage.FRAMING
+    faults, places = salvage.survey(str(path))
+    assert not faults and places == offsets(path)[:-1]

@@ -1,0 +1,392 @@
+"""Shards by pattern -> batches: YouTube-8M's files, whoever wrote them, wherever they lie.
+
+Records stay serialised until a few megabytes of them are parsed at once, while they are still in the
+processor's cache; only then are batches made. No Python runs for a record, only for a file.
+
+A damaged shard costs what is damaged. TensorFlow reads to the fault and leaves the file; records that do not
+parse are left out with the few that are parsed with them. A function of ours, called at the end of each file,
+compares the bytes parsed with the file's length; where they differ it looks the file through, names what is
+wrong, and hands back the whole records that are missing. (`pipeline.py` is for folders with a manifest.)
+"""
+
+import contextlib
+import math
+import os
+import re
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfvc import files as files_
+from tfvc.data import salvage, schema, sources
+from tfvc.data.sources import files
+from tfvc.names import suggest
+
+ON_CORRUPT = ("skip", "stop")
+_READ = 1 << 20  # bytes a read
+_CHUNK = 4 << 20  # bytes of clips that are parsed at once
+_DRAWN = 256 << 20  # bytes of clips to draw from
+_FILES = 8  # files open at once when shuffling
+_LEFT = 32 << 20  # bytes of a file for each part of what was left out
+_SHOWN = 20  # faults printed; the others are counted
+_PEEK = 4  # files, and records of each, looked at before the first batch
+_MARK = "\u2063"  # invisible; finds our line again in what TensorFlow makes of it
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records that lie in some files, and how they enter a model.
+
+    Args:
+        patterns: files, as `files` takes them.
+        rows: `recipe.Feature` rows, all with their final shape.
+        num_classes: C.
+        segment_size: frames of a rated segment; 0 = whole clips.
+    """
+
+    patterns: str
+    rows: list
+    num_classes: int
+    segment_size: int = 0
+
+
+class Report:
+    """What could not be read: `faults` holds `(file, offset in bytes, reason)`, each place once.
+
+    Example:
+        >>> report = Report()
+        >>> report.add("a.tfrecord", 12, "cut short")
+        skipped: a.tfrecord, byte 12: cut short
+        >>> report.summary()
+        'skipped 1 damaged place or record in 1 file: a.tfrecord (1)'
+    """
+
+    def __init__(self):
+        self.faults = []
+        self._seen, self._lock = set(), threading.Lock()
+
+    def add(self, file, offset, reason):
+        """Keeps and prints a fault, unless it is known, from another epoch say."""
+        with self._lock:
+            if (file, offset) in self._seen:
+                return
+            self._seen.add((file, offset))
+            self.faults.append((file, offset, reason))
+            count = len(self.faults)
+        if count <= _SHOWN:
+            print(f"skipped: {_said(file, offset, reason)}", flush=True)
+        elif count == _SHOWN + 1:
+            print("skipped: more; from here on they are only counted", flush=True)
+
+    def summary(self):
+        """One closing line; "" where nothing was wrong."""
+        if not self.faults:
+            return ""
+        count = {}
+        for file, _, _ in self.faults:
+            count[file] = count.get(file, 0) + 1
+        total = len(self.faults)
+        worst = sorted(count, key=lambda file: (-count[file], file))
+        named = ", ".join(f"{files_.shown(file)} ({count[file]})" for file in worst[:5])
+        rest = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
+        places = "damaged place or record" if total == 1 else "damaged places or records"
+        return f"skipped {total} {places} in {len(worst)} file{'s'[: len(worst) > 1]}: {named}{rest}"
+
+
+def batches(
+    records,
+    batch_size,
+    *,
+    shuffle=False,
+    seed=0,
+    epochs=1,
+    drop_remainder=False,
+    on_corrupt="stop",
+    report=None,
+):
+    """Batches of records, prefetched.
+
+    Without `shuffle` the order is that of the sorted files. With it, each epoch reads the files in an order
+    of its own, eight at a time, and draws from some 256 MB of their records: a function of the seed and the
+    epoch, and of nothing else. Batches run on over the end of an epoch. Whole records behind a damaged place,
+    or read together with one that does not parse, come at the end of their file.
+
+    Args:
+        records: a Records.
+        batch_size: clips a batch; segments, where segments are read.
+        shuffle, seed: see above.
+        epochs: passes over the records; None = without end.
+        drop_remainder: whether a last, smaller batch is left out.
+        on_corrupt: `skip` reads what is whole and reports the rest, each place once; `stop` raises.
+        report: a Report to fill.
+
+    Returns:
+        `tf.data.Dataset` of `(inputs, labels, ids)`, for segments `(inputs, labels, ids, label_weights)`;
+        `inputs` has a row's name -> `(B, T, ...)` or `(B, D)`, and for a stream of frames `<name>_length`:
+        int32 `(B,)`, its real frames, 0 where the record lacks it.
+
+    Raises:
+        FileNotFoundError, ValueError: as `files`; an unknown `on_corrupt`; streams that the first records do
+            not have. On the way, within `readable`: a fault, when told to stop; no whole record at all.
+    """
+    if on_corrupt not in ON_CORRUPT:
+        raise ValueError(suggest("on_corrupt", on_corrupt, ON_CORRUPT))
+    reader = _Reader(records, files(records.patterns), report or Report(), on_corrupt == "stop")
+    if shuffle:  # a chunk is of one file
+        reader.chunk = min(reader.chunk, 64)
+    reader.check_streams()
+    dataset = tf.data.Dataset.range(np.iinfo(np.int64).max if epochs is None else epochs)
+    dataset = reader.parsed(dataset.flat_map(lambda epoch: reader.chunks(epoch, seed, shuffle)))
+    if shuffle and records.segment_size:  # segments of one clip lie side by side
+        dataset = _draw(dataset.unbatch(), 16 * batch_size, seed, 0).batch(batch_size)
+    return dataset.rebatch(batch_size, drop_remainder).prefetch(tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def readable():
+    """Around whatever iterates over batches: where reading stops, the file and the place are named.
+
+    Raises:
+        ValueError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        match = re.search(f"{_MARK}(.*?){_MARK}", str(error), re.DOTALL)
+        if not match:
+            raise
+        raise ValueError(match[1]) from None
+
+
+class _Reader:
+    """What `batches` does in the graph, and the functions called from there, twice a file."""
+
+    def __init__(self, records, names, report, stop):
+        self.records, self.files, self.report, self.stop = records, names, report, stop
+        self.copies = sources.Copies()
+        self.opened = {}  # file -> what `sources.locate` says
+        self.surveyed = {}  # file -> _Surveyed, where something was left out
+        self.over, self.any_whole = set(), False
+        self.parallel = min(os.cpu_count() or 1, 16)
+        size = sum(math.prod(row.shape) * tf.as_dtype(row.dtype).size for row in records.rows)
+        self.chunk = min(max(_CHUNK // size, 1), 256)
+        self.window = max(_DRAWN // size // min(_FILES, len(names)), 64)
+
+    # --- in the graph
+
+    def chunks(self, epoch, seed, shuffle):
+        """Some records at a time: `(file, part, (ordinals, records))`; empty chunks, in parts, end a file.
+
+        A file's own datasets have no functions: to start one takes milliseconds.
+        """
+        count = len(self.files)
+        order = tf.data.Dataset.range(count)
+        if shuffle:
+            pair = tf.stack([tf.constant(seed, tf.int64), epoch])
+            mixed = tf.argsort(tf.random.stateless_uniform([count], pair, alg="philox"), stable=True)
+            order = tf.data.Dataset.from_tensor_slices(tf.cast(mixed, tf.int64))
+
+        def opened(index):
+            return index, *_call(self._open, [index], (tf.string, []), (tf.string, []), (tf.int64, []))
+
+        def file(index, path, kind, parts):
+            numbered = tf.data.TFRecordDataset(path, kind, _READ).ignore_errors().enumerate()
+            if shuffle:
+                numbered = _draw(numbered, self.window, seed, epoch * count + index)
+            here = tf.data.Dataset.from_tensors(index).repeat()
+            nothing = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0], tf.string)))
+            end = tf.data.Dataset.zip((here, tf.data.Dataset.range(parts), nothing.repeat(parts)))
+            return tf.data.Dataset.zip((here, here, numbered.batch(self.chunk))).concatenate(end)
+
+        order = order.map(opened)
+        if not shuffle:
+            return order.flat_map(file)
+        return order.interleave(file, _FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def parsed(self, chunks):
+        """Chunks parsed; of those that do not parse, what is whole comes at the end of the file."""
+
+        def parse(index, part, numbered):
+            ordinals, records = numbered
+            sizes = tf.cast(tf.strings.length(records), tf.int64) + salvage.FRAMING
+            known = tf.stack([tf.fill(tf.shape(ordinals), index), ordinals, sizes], 1)
+            return index, part, known, self._parse(records, certain=True)
+
+        def follow(state, chunk):  # state: (file, ordinal, bytes) of what was parsed
+            index, part, known, outputs = chunk
+            flat = tf.nest.flatten(outputs)
+
+            def left():
+                mine = state[:, 0] == index
+                ours = state[mine]
+                arguments = [index, part, ours[:, 1], tf.reduce_sum(ours[:, 2])]
+                last, *values = _call(
+                    self._left, arguments, (tf.bool, []), *((t.dtype, t.shape) for t in flat)
+                )
+                return state[~(mine & last)], tf.nest.pack_sequence_as(outputs, values)
+
+            return tf.cond(tf.size(known) > 0, lambda: (tf.concat([state, known], 0), outputs), left)
+
+        parsed = chunks.map(parse, self.parallel, deterministic=True).ignore_errors()
+        outputs = parsed.scan(tf.zeros([0, 3], tf.int64), follow)
+        return outputs.filter(lambda inputs, labels, *_: tf.shape(labels)[0] > 0)
+
+    def _parse(self, records, certain=False):
+        rows, classes, size = self.records.rows, self.records.num_classes, self.records.segment_size
+        if size:
+            inputs, labels, ids, lengths, *weights = schema.parse_segments(records, rows, classes, size)
+        else:
+            inputs, labels, ids, lengths, *weights = schema.parse_batch(records, rows, classes, True)
+        if certain and not size:  # a record without anything asked for may be of another schema
+            there = [length > 0 for length in lengths.values()]
+            there += [tf.reduce_any(inputs[row.name] != 0, 1) for row in rows if len(row.shape) == 1]
+            ids = schema.checked(ids, tf.reduce_all(tf.reduce_any(tf.stack(there), 0)), "nothing asked for")
+        return inputs | {f"{name}_length": n for name, n in lengths.items()}, labels, ids, *weights
+
+    # --- called from the graph
+
+    def _open(self, index):
+        """Path and compression of a file, and in how many parts to hand back what was left out."""
+        if index not in self.opened:
+            self.opened[index] = sources.locate(self.files[index], self.copies)
+        path, zipped, length = self.opened[index]
+        return path, "GZIP" if zipped else "", np.int64(1 + max(length, 0) // _LEFT)
+
+    def _left(self, index, part, ordinals, size):
+        """The whole records of a file among those that were not parsed: a part of them, parsed.
+
+        Args:
+            index: of the file.
+            part: which part, of as many as `_open` said.
+            ordinals: of the records that were parsed, as TensorFlow read them.
+            size: their bytes in the file.
+
+        Returns:
+            Whether it is the last part, and the values of `_parse`, flat.
+        """
+        parts, found = int(self._open(index)[2]), []
+        if not size or size != self.opened[index][2]:
+            try:
+                found = self._unparsed(index, set(ordinals.tolist()))
+            except (tf.errors.OpError, OSError) as error:
+                self._fault(index, 0, f"cannot be read ({sources.why(self.files[index], error)})")
+        self.any_whole |= bool(found) or size > 0
+        self.over.add(index)
+        if (
+            len(self.over) == len(self.files) and not self.any_whole
+        ):  # with epochs=None it would go on for ever
+            what = f"{self.records.patterns}: no whole record in {len(self.files)} files"
+            raise ValueError(f"{_MARK}{what}{_MARK}")
+        records = [salvage.record(self.surveyed[index].path, offset) for offset in found[part::parts]]
+        outputs = self._parse(tf.constant(records, tf.string, [len(records)]))
+        return np.bool_(part + 1 == parts), *(value.numpy() for value in tf.nest.flatten(outputs))
+
+    def _unparsed(self, index, known):
+        if index not in self.surveyed:
+            self.surveyed[index] = self._survey(index, known)
+        surveyed = self.surveyed[index]
+        return [offset for n, offset in enumerate(surveyed.offsets) if n not in surveyed.bad | known]
+
+    def _survey(self, index, known):
+        """Tells what is wrong with a file. `known` records have been parsed, so they are whole."""
+        path, zipped, _ = self.opened[index]
+        where, reason = "", None
+        if zipped:
+            packed, path, where = path, self.copies.path(self.files[index]), " (in the unpacked file)"
+            reason = salvage.unzip(packed, path)
+        faults, offsets = salvage.survey(path, known)
+        size, bad = sources.length(path, False), set()
+        if reason or not size:
+            faults.append((size, reason or "an empty file"))
+        for offset, text in faults:
+            self._fault(index, offset, text + where)
+        for n, offset in enumerate(offsets):
+            reason = None if n in known else self._reason(salvage.record(path, offset))
+            if reason is not None:
+                bad.add(n)
+                self._fault(index, offset, reason + where)
+        return _Surveyed(path, offsets, bad)
+
+    def _reason(self, record):
+        """What is wrong with a record, or None."""
+        reason = schema.fault(record, self.records.rows, self.records.num_classes, self.records.segment_size)
+        if reason is None:
+            try:
+                self._parse(tf.constant([record]))
+            except tf.errors.OpError as error:
+                reason = files_.first_line(error)
+        return reason
+
+    def _fault(self, index, offset, reason):
+        name = self.files[index]
+        if self.stop:
+            remedy = "mend or remove the file, or read on with --on_corrupt=skip"
+            raise ValueError(f"{_MARK}{_said(name, offset, reason)}; {remedy}{_MARK}")
+        self.report.add(name, offset, reason)
+
+    # --- before the first batch
+
+    def check_streams(self):
+        """Refuses streams of which no first record has any, and says which of them are missing.
+
+        Raises:
+            ValueError: what the records hold instead is named.
+        """
+        held, count = set(), 0
+        for index in range(min(_PEEK, len(self.files))):
+            path, kind, _ = self._open(index)
+            dataset = tf.data.TFRecordDataset(path, kind, _READ).take(_PEEK).ignore_errors()
+            for record in dataset.as_numpy_iterator():
+                with contextlib.suppress(ValueError):
+                    held |= schema.streams(record)
+                    count += 1
+        names = [row.name for row in self.records.rows]
+        absent = [name for name in names if name not in held]
+        if not held or not absent:
+            return
+        first = f"(seen in the first {count} records)"
+        if len(absent) == len(names):
+            raise ValueError(f"{self.records.patterns}: {suggest('stream', absent[0], sorted(held))} {first}")
+        print(f"{self.records.patterns}: no {', '.join(absent)} {first}; read as masked", flush=True)
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """A file looked through: where its records lie, which of them (by number) are bad."""
+
+    path: str  # of the file, unpacked
+    offsets: list
+    bad: set
+
+
+def _draw(dataset, window, seed, number):
+    """Shuffled by a seed of its own: `Dataset.shuffle` takes none that differs by epoch."""
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset),
+        buffer_size=tf.constant(window, tf.int64),
+        seed=tf.constant(seed, tf.int64) + 1,
+        seed2=tf.cast(number, tf.int64) + 1,
+        output_types=tf.nest.flatten(tf.nest.map_structure(lambda s: s.dtype, dataset.element_spec)),
+        output_shapes=tf.nest.flatten(tf.nest.map_structure(lambda s: s.shape, dataset.element_spec)),
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, dataset.element_spec)
+
+
+def _call(function, inputs, *outputs):
+    """Calls a Python function from the graph; `outputs` are `(dtype, shape)`."""
+
+    def run(*values):
+        values = function(*(value.item() if value.ndim == 0 else value for value in values))
+        values = values if isinstance(values, tuple) else (values,)
+        return [value.encode() if isinstance(value, str) else value for value in values]
+
+    results = tf.numpy_function(run, inputs, [dtype for dtype, _ in outputs], stateful=True)
+    results = [tf.ensure_shape(value, shape) for value, (_, shape) in zip(results, outputs, strict=True)]
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def _said(file, offset, reason):
+    return f"{files_.shown(file)}, byte {offset}: {reason}"

@@ -1,0 +1,134 @@
+"""Which files a pattern means, on disk and elsewhere, and how one of them is opened."""
+
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfvc import files as files_
+
+_GZIP = b"\x1f\x8b"
+
+
+def files(patterns):
+    """The files of some patterns, sorted, each once.
+
+    Args:
+        patterns: comma-separated text, or a list: paths with wildcards; `gs://` paths with wildcards;
+            `http://` and `https://` addresses, taken as they are and streamed through tensorflow-io.
+
+    Raises:
+        FileNotFoundError: a pattern that matches nothing.
+        ValueError: no pattern, or a kind of address that cannot be read here.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("b1", "a1", "a2"):
+        ...     _ = (folder / name).write_bytes(b"")
+        >>> [Path(file).name for file in files(f"{folder}/*1,{folder}/a*")]
+        ['a1', 'a2', 'b1']
+    """
+    patterns = patterns.split(",") if isinstance(patterns, str) else [str(p) for p in patterns]
+    patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
+    if not patterns:
+        raise ValueError("no pattern of record files; give one, as /data/yt8m/train*.tfrecord")
+    found = set()
+    for pattern in patterns:
+        if _is_http(pattern):
+            _load_http(pattern)
+            found.add(pattern)
+            continue
+        try:
+            matches = [file for file in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(file)]
+        except tf.errors.OpError as error:
+            raise ValueError(f"{pattern}: cannot be listed ({why(pattern, error)})") from None
+        if not matches:
+            raise FileNotFoundError(
+                f"{pattern}: no such file; expected the path or pattern of TFRecord files"
+            )
+        found |= set(matches)
+    return sorted(found)
+
+
+class Copies:
+    """Local copies of files that cannot be read where they lie; they go with this object."""
+
+    def __init__(self):
+        self._folder, self._count = None, 0
+
+    def path(self, name):
+        """A new path for a copy of a file."""
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="tfvc-")
+        self._count += 1
+        return str(Path(self._folder.name) / f"{self._count}-{Path(name).name}")
+
+
+def locate(name, copies):
+    """Where to read a file from, whether it is zipped (by its first bytes), and its `length`.
+
+    A server of http that cannot send parts of a file is no file system: its file is fetched, and a line says
+    so. Of a file that cannot be read at all the length is -1; reading it says why.
+    """
+    try:
+        if _is_http(name) and not _serves_parts(name):
+            print(f"{name}: its server sends whole files only; fetched into a temporary file", flush=True)
+            path = copies.path(name)
+            urllib.request.urlretrieve(name, path)
+            name = path
+        with tf.io.gfile.GFile(name, "rb") as file:
+            zipped = file.read(len(_GZIP)) == _GZIP
+        return name, zipped, length(name, zipped)
+    except (tf.errors.OpError, OSError):
+        return name, False, -1
+
+
+def length(path, zipped):
+    """Bytes of a file; of a zipped one those unpacked, as its end says: of its last member, modulo 2^32."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        size = file.size()
+        if not zipped:
+            return size
+        file.seek(max(0, size - 4))
+        return int.from_bytes(file.read(4), "little")
+
+
+def why(name, error):
+    """An error of reading a file, in one line."""
+    if isinstance(error, OSError):
+        return error.strerror or files_.first_line(error)
+    text = files_.first_line(error)
+    if name.startswith("gs://"):
+        missing = "gs" not in tf.io.gfile.get_registered_schemes()
+        extra = (
+            "pip install tensorflow-io-gcs-filesystem" if missing else "network, and credentials of Google"
+        )
+        text = f"{text}; gs:// needs {extra}"
+    return text
+
+
+def _is_http(name):
+    return name.startswith(("http://", "https://"))
+
+
+def _load_http(name):
+    """Makes TensorFlow's files read http addresses."""
+    scheme = name.split(":")[0]
+    if scheme in tf.io.gfile.get_registered_schemes():
+        return
+    reason = "it brings no http file system here"
+    try:
+        import tensorflow_io  # noqa: F401
+    except (ImportError, NotImplementedError, AttributeError, TypeError, tf.errors.OpError) as error:
+        reason = files_.first_line(error)
+    if scheme not in tf.io.gfile.get_registered_schemes():
+        raise ValueError(
+            f"{name}: TensorFlow {tf.__version__} reads {scheme}:// only with tensorflow-io, which cannot be "
+            f"loaded ({reason}); use TensorFlow 2.16 and tensorflow-io 0.37.1, or download the files first"
+        )
+
+
+def _serves_parts(address):
+    request = urllib.request.Request(address, headers={"Range": "bytes=0-1"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.status == 206
