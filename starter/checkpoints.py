@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from starter import flags
+from starter.model_flags import fault
 from tfvc import files
 from tfvc.recipe import differences
 
@@ -17,14 +18,20 @@ FLAGS_FILE = "model_flags.json"
 STORED = flags.IDENTITY | flags.VOCABULARY | flags.MODEL  # in FLAGS_FILE; in the original's: IDENTITY only
 
 
-def newest(train_dir):
+def newest(train_dir, remedy=""):
     """The newest whole checkpoint of a train_dir: one of ours, else one of TensorFlow 1, else None.
+
+    A damaged one is passed over, with a line that names it.
 
     Args:
         train_dir: folder of a run of ours or of the original.
+        remedy: what to do where all of ours are damaged, for the error; "" = no error then.
 
     Returns:
         path as str, for `load`; None where there is no checkpoint (yet).
+
+    Raises:
+        ValueError: all of ours are damaged, and there is a `remedy`.
 
     Example:
         >>> newest("no/such/folder") is None
@@ -32,12 +39,17 @@ def newest(train_dir):
     """
     from tfvc import checkpoints  # here, so that `--help` answers at once
 
-    ours = checkpoints.newest(Path(train_dir) / SUBFOLDER)
+    ours = checkpoints.newest(Path(train_dir) / SUBFOLDER, remedy)
     if ours:
         return str(ours)
     found = [re.fullmatch(r"(model\.ckpt-(\d+))\.index", p.name) for p in Path(train_dir).glob("*.index")]
     last = max((match for match in found if match), key=lambda match: int(match[2]), default=None)
     return str(Path(train_dir) / last[1]) if last else None
+
+
+def any_of(train_dir):
+    """Whether a train_dir holds a checkpoint of ours, whole or damaged."""
+    return any((Path(train_dir) / SUBFOLDER).glob("step-*.npz"))
 
 
 def step(path):
@@ -135,20 +147,36 @@ def same_flags(train_dir, values):
 
 
 def _read(path):
-    """The flags of STORED in a file, each of its type."""
+    """The flags of STORED in a file, each of its kind; a model and a loss that there are."""
     remedy = "expected a folder that starter.train has written, or the flags of the model (--model=...)"
-    tree = files.read_json(path, remedy)
+    try:
+        tree = files.read_json(path, remedy)
+    except RecursionError:
+        raise ValueError(f"{path}: not the flags of a model, but brackets in brackets; {remedy}") from None
     if not isinstance(tree, dict) or "model" not in tree:
         raise ValueError(f"{path}: not the flags of a model; {remedy}")
-    for name, value in tree.items():
-        if name in STORED and not _fits(value, STORED[name][1]):
-            raise ValueError(f"{path}: {name} is {value!r}; expected something like {STORED[name][1]!r}")
-    return {name: value for name, value in tree.items() if name in STORED}
+    stored = {name: value for name, value in tree.items() if name in STORED}
+    for name, value in stored.items():
+        kind, default, _ = STORED[name]
+        wanted = fault(kind, default, value)
+        if wanted:
+            raise ValueError(f"{path}: {name} is {value!r}; expected {wanted}")
+    try:
+        _check_names(stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; mend the file, or train anew") from None
+    return stored
 
 
-def _fits(value, default):
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number if isinstance(default, float) else type(value) is type(default)
+def _check_names(stored):
+    from starter import losses, models  # here: they bring Keras
+
+    models.find(stored["model"])
+    if "label_loss" in stored:
+        losses.find(stored["label_loss"])
+    streams = ("feature_names", "feature_sizes", "frame_features")
+    if all(name in stored for name in streams):
+        models.rows(*(stored[name] for name in streams))
 
 
 def clear(train_dir):
@@ -161,7 +189,9 @@ def clear(train_dir):
     gone = [p for p in [folder / FLAGS_FILE] if p.is_file()]
     gone += [p for p in folder.glob("events.out.tfevents.*.v2") if p.is_file()]
     gone += [
-        p for p in (folder / SUBFOLDER).glob("step-*") if re.fullmatch(r"step-\d{8}\.(npz|json)", p.name)
+        p
+        for p in (folder / SUBFOLDER).glob("step-*")
+        if re.fullmatch(r"step-\d{8}\.(npz|json)", p.name) and p.is_file()
     ]
     for path in gone:
         path.unlink()

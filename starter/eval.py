@@ -48,8 +48,8 @@ def evaluate(settings):
     **Source** `evaluate` and `evaluation_loop` of YouTube-8M's eval.py.
 
     **Differs** The flags of the model need not be repeated. Models that sample frames do not sample here: the
-    result depends neither on chance nor on the batch. The kept model is ours (see starter/serving.py), and
-    is replaced, not a reason to crash. Between two checkpoints it sleeps.
+    result depends neither on chance nor, but for rounding, on the batch. The kept model is ours (see
+    starter/serving.py), and is replaced, not a reason to crash. Between two checkpoints it sleeps.
 
     Args:
         settings: object with one attribute for each name of `FLAGS`, and `given`, the names that were set.

@@ -73,7 +73,11 @@ def export(settings):
         tf.TensorSpec((None, 1), tf.int32, "num_frames"),
     ]
     function = tf.function(predict, input_signature=signature, autograph=False)
-    return serving.export(settings.output_dir, function, network, *_compared(served))
+    arrays = {
+        "rgb_and_audio": f"float32 (batch, frames, {sum(sizes)}), dequantised features",
+        "num_frames": "int32 (batch, 1), how many of the frames are real",
+    }
+    return serving.export(settings.output_dir, function, network, *_compared(served), arrays)
 
 
 def _of_frames(served, sizes):

@@ -59,7 +59,7 @@ _FLAGS = {
         "sound through VGGish: audioset, random, a checkpoint, a .h5 file, a SavedModel, hub:HANDLE; "
         "empty: no sound",
     ),
-    "vggish_pca": ("string", "", "AudioSet's vggish_pca_params.npz; empty: looked for where weights lie"),
+    "vggish_pca": ("string", "", "AudioSet's vggish_pca_params.npz, or random to try; empty: looked for"),
 }
 MAX_FRAMES, AUDIO = 300, 128
 _LONGEST = 24 * 3600.0  # seconds of a file; no more than the first 300 frames of it are read
@@ -246,13 +246,15 @@ class _Sound:
         from tfvc.backbones import vggish
 
         self._quantize = vggish.quantize
+        self._pca = vggish.load_pca(arguments.vggish_pca)  # first: it is there, or not, at once
         self._net = vggish.load(arguments.vggish_weights)
-        self._pca = vggish.load_pca(arguments.vggish_pca)
         if "embedding" not in self._net.outputs:
             raise ValueError(
                 f"{arguments.vggish_weights}: no dense layers in it, so no embedding; expected fc1, fc2"
             )
         print(f"vggish: {self._net.weights}")
+        if arguments.vggish_pca == "random":
+            print("vggish_pca=random: a random projection, not AudioSet's; for trying things out only")
 
     def features(self, path, frames, fps, notes):
         """(uint8 (frames, 128), float32 mean (128,)); None where the clip has no sound.

@@ -1,8 +1,9 @@
 """How every starter program reads its command line, fails and stops; and the flags that they share.
 
-A flag is a row `name: (kind, default, help)`. A kind is a row of `_KINDS`, or a tuple of words to choose
-from. Programs put their tables together and call `command`. They run as `python -m starter.train` and as
-`python starter/train.py`; for the latter each program begins, before it imports anything of ours, with
+A flag is a row `name: (kind, default, help)`. A kind is "string", "boolean", a row of `BOUNDS`, or a tuple
+of words to choose from. Programs put their tables together and call `command`. They run as
+`python -m starter.train` and as `python starter/train.py`; for the latter each program begins, before it
+imports anything of ours, with
 
     import sys
     from pathlib import Path
@@ -13,11 +14,11 @@ from. Programs put their tables together and call `command`. They run as `python
 and ends with `if __name__ == "__main__": main()`. Nothing at its top level may import TensorFlow or Keras.
 """
 
-import functools
 import os
 
 from absl import flags
 
+from starter.model_flags import BOUNDS
 from starter.model_flags import FLAGS as MODEL  # noqa: F401  the flags of the models; their one home
 from tfvc import cli
 
@@ -36,9 +37,7 @@ IDENTITY = {
     ),
     "label_loss": ("string", "CrossEntropyLoss", "CrossEntropyLoss, HingeLoss or SoftmaxLoss"),
 }
-VOCABULARY = {
-    "num_classes": ("positive", 3862, "classes: 3862 in YouTube-8M of 2018 and 2019, 4716 in 2016's")
-}
+VOCABULARY = {"num_classes": ("size", 3862, "classes: 3862 in YouTube-8M of 2018 and 2019, 4716 in 2016's")}
 SEGMENTS = {"segment_labels": ("boolean", False, "read rated segments of 5 frames instead of whole videos")}
 PLACEMENT = {"log_device_placement": ("boolean", False, "print the device of every operation")}
 _MEMORY = "--batch_size, or the sizes of the model (--dbof_cluster_size, --lstm_cells, ...)"
@@ -47,9 +46,9 @@ _MEMORY = "--batch_size, or the sizes of the model (--dbof_cluster_size, --lstm_
 def reading(batch_size, num_readers, on_corrupt):
     """The flags of whoever reads records, with a program's own defaults."""
     return {
-        "batch_size": ("positive", batch_size, "videos (or segments) a batch"),
+        "batch_size": ("size", batch_size, "videos (or segments) a batch"),
         "num_readers": (
-            "positive",
+            "few",
             num_readers,
             "threads that read and parse; left out: as many as there are cores",
         ),
@@ -59,19 +58,6 @@ def reading(batch_size, num_readers, on_corrupt):
             "a damaged shard: skip = read what is whole, name the file and the byte, go on; stop = an error",
         ),
     }
-
-
-_KINDS = {
-    "string": flags.DEFINE_string,
-    "boolean": flags.DEFINE_boolean,
-    "integer": flags.DEFINE_integer,
-    "positive": functools.partial(flags.DEFINE_integer, lower_bound=1),
-    "natural": functools.partial(flags.DEFINE_integer, lower_bound=0),
-    "seed": functools.partial(flags.DEFINE_integer, lower_bound=0, upper_bound=2**32 - 1),  # NumPy's bounds
-    "float": flags.DEFINE_float,
-    "amount": functools.partial(flags.DEFINE_float, lower_bound=1.0),
-    "share": functools.partial(flags.DEFINE_float, lower_bound=0.0),  # a number that is not below 0
-}
 
 
 def command(prog, doc, flag_specs, run, argv=None):
@@ -100,8 +86,11 @@ def command(prog, doc, flag_specs, run, argv=None):
     for name, (kind, default, text) in flag_specs.items():
         if isinstance(kind, tuple):
             flags.DEFINE_enum(name, default, kind, text, flag_values=values)
+        elif kind in BOUNDS:
+            cli.number(name, default, text, *BOUNDS[kind], values)
         else:
-            _KINDS[kind](name, default, text, flag_values=values)
+            plain = {"string": flags.DEFINE_string, "boolean": flags.DEFINE_boolean}
+            plain[kind](name, default, text, flag_values=values)
     cli.launch(prog, values, doc, run, argv, memory=_MEMORY)
 
 

@@ -162,7 +162,7 @@ def predict(settings):
         print(f"bundled the model into {files.shown(settings.output_model_tgz)}")
     names = settings.vocabulary and submissions.vocabulary(settings.vocabulary, served.num_classes)
     report = records.Report()
-    batches = serving.batches(settings.input_data_pattern, served, settings, False, report)
+    batches = serving.batches(settings.input_data_pattern, served, settings, False, report, labels=False)
     clock, done = time.perf_counter(), 0
     write = _segments if settings.segment_labels else _videos
     with files.locked(output, "writing"), records.readable():
@@ -173,7 +173,9 @@ def predict(settings):
                 seconds = time.perf_counter() - clock
                 print(f"num examples processed: {done} elapsed seconds: {seconds:.2f}", flush=True)
             if not done:
-                raise ValueError(f"{settings.input_data_pattern}: no whole record; nothing to predict")
+                raise ValueError(
+                    f"{settings.input_data_pattern}: no whole record; expected TFRecord files as YouTube-8M's"
+                )
     if report.faults:
         print(report.summary())
     print(f"predictions: {files.shown(output)}")

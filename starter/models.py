@@ -4,7 +4,9 @@ A model is a class of video_level_models.py or frame_level_models.py with `creat
 write your own there and name it with `--model`.
 """
 
-from starter.model_flags import FLAGS
+import re
+
+from starter.model_flags import BOUNDS, FLAGS, fault
 from tfvc.names import suggest
 from tfvc.recipe import Feature
 
@@ -85,22 +87,27 @@ def rows(feature_names, feature_sizes, frame_features, max_frames=300):
         max_frames: frames a clip at most; None: any number.
 
     Raises:
-        ValueError: not as many sizes as names, a size that is no number above 0, a name twice.
+        ValueError: not as many sizes as names, a size that is no number above 0 or far too large,
+            a name twice.
 
     Example:
         >>> rows("rgb, audio", "1024,128", True)[1]
         Feature(name='audio', shape=(300, 128), dtype='uint8', quantized=True)
     """
     names, sizes = _list(feature_names), _list(feature_sizes)
+    if not all(names):
+        raise ValueError(f"feature_names={','.join(names)!r}: expected the names of streams, as rgb,audio")
     if len(names) != len(sizes) or not names or len(set(names)) < len(names):
         raise ValueError(
             f"feature_names={','.join(names)!r}, feature_sizes={','.join(sizes)!r}: "
             "expected different names, and a size for each"
         )
+    most = BOUNDS["size"][1]
     for size in sizes:
-        if not (size.isdecimal() and int(size) > 0):
+        if not (re.fullmatch("0*[0-9]{1,7}", size) and 0 < int(size) <= most):
             raise ValueError(
-                f"feature_sizes={','.join(sizes)!r}: expected whole numbers above 0, as 1024,128"
+                f"feature_sizes={','.join(sizes)!r}: expected whole numbers above 0, as 1024,128, "
+                f"at most {most}"
             )
     if frame_features:
         return [
@@ -176,12 +183,9 @@ def check_flags(flags):
         kind, default, _ = FLAGS[name]
         if isinstance(kind, tuple) and value not in kind:
             raise ValueError(suggest(f"value of {name}", value, kind))
-        if kind == "positive" and not (type(value) is int and value > 0):
-            raise ValueError(f"{name}={value!r}: expected a whole number above 0, as {default}")
-        if kind == "boolean" and type(value) is not bool:
-            raise ValueError(f"{name}={value!r}: expected true or false")
-        if kind == "share" and not (type(value) in (int, float) and value >= 0):
-            raise ValueError(f"{name}={value!r}: expected a number that is not below 0, as {default}")
+        wanted = fault(kind, default, value)
+        if wanted:
+            raise ValueError(f"{name}={value!r}: expected {wanted}")
     return flags
 
 

@@ -73,7 +73,7 @@ def read_segment_predictions(file_path, labels, top_n=0):
         dict, class -> list of segments.
 
     Raises:
-        ValueError: a line of another form, or a class listed twice; file and line are named.
+        ValueError: a line of another form, or a class listed twice; file and line are named. No line at all.
         FileNotFoundError: no such file.
     """
     predictions, repeated = {}, 0
@@ -90,9 +90,20 @@ def read_segment_predictions(file_path, labels, top_n=0):
             if int(name) in predictions:
                 raise ValueError(f"{file_path}, line {number}: class {name} again; expected one line a class")
             listed = segments.split()[: top_n or None]
+            for segment in listed:
+                video, _, start = segment.rpartition(":")
+                if not video or not start.isdecimal():
+                    raise ValueError(
+                        f"{file_path}, line {number}: segment {segment[:40]!r}; expected id:start"
+                    )
             rated = [segment for segment in listed if (segment, int(name)) in labels]
             predictions[int(name)] = list(dict.fromkeys(rated))
             repeated += len(rated) - len(predictions[int(name)])
+    if not predictions:
+        raise ValueError(
+            f"{file_path}: holds no predictions; expected lines of class,id:start id:start ..., as "
+            "starter.inference --segment_labels writes them"
+        )
     if repeated:
         print(f"{file_path}: {repeated} segments are listed twice for a class; their first place counts")
     return predictions
@@ -155,18 +166,18 @@ def _cached(path):
 def _rated(data_pattern):
     import tensorflow as tf
 
-    from tfvc.data import records
+    from tfvc.data import records, sources
 
-    labels = {}
-    for path in records.files(data_pattern):
+    labels, copies = {}, sources.Copies()
+    for name in records.files(data_pattern):
+        path, zipped, _ = sources.locate(name, copies)
         try:
-            with tf.io.gfile.GFile(path, "rb") as f:
-                kind = "GZIP" if f.read(2) == b"\x1f\x8b" else ""
-            for batch in tf.data.TFRecordDataset(path, kind).batch(_BATCH):
-                labels.update(_parsed(batch, path))
+            for batch in tf.data.TFRecordDataset(path, "GZIP" if zipped else "").batch(_BATCH):
+                labels.update(_parsed(batch, files.shown(name)))
         except tf.errors.OpError as error:  # a ranking on part of the labels would be another number
+            reason = files.first_line(error)
             raise ValueError(
-                f"{path}: not whole, or no records of videos ({files.first_line(error)}); mend or remove it"
+                f"{files.shown(name)}: not whole, or no records of videos ({reason}); mend or remove it"
             ) from None
     if not labels:
         raise ValueError(f"--eval_data_pattern={data_pattern}: no record has segment labels")

@@ -31,6 +31,10 @@ _KEPT, _MODEL = "inference_model", "model.keras"
 _UNPACKED, _SMALL = 20, 16 << 20
 
 
+class DamagedError(ValueError):
+    """A kept model that cannot be loaded; a checkpoint may stand in for it."""
+
+
 @dataclass
 class Served:
     """A model with its weights, and what it was trained as."""
@@ -104,7 +108,7 @@ def built(settings, rows, stream_sizes=None):
     return models.build_model(settings["model"], rows, settings["num_classes"], own, stream_sizes)
 
 
-def batches(pattern, served, settings, segments, report):
+def batches(pattern, served, settings, segments, report, labels=True):
     """Batches of records for a model, `tfvc.data.records`; iterate within `records.readable`.
 
     Args:
@@ -112,13 +116,14 @@ def batches(pattern, served, settings, segments, report):
         settings: has `batch_size` and `on_corrupt`.
         segments: rated segments of the records, not whole videos.
         report: `records.Report`, for what is skipped.
+        labels: False does not look at labels, which may then be of other classes than the model's.
     """
     if segments and not served.flags["frame_features"]:
         raise ValueError("--segment_labels: needs a model of frames (--frame_features); this one reads means")
     if "num_readers" in settings.given:
         print(f"--num_readers: {submissions.READERS}")
     size = SEGMENT_FRAMES if segments else 0
-    source = records.Records(pattern, served.rows(), served.num_classes, size)
+    source = records.Records(pattern, served.rows(), served.num_classes if labels else None, size)
     return records.batches(source, settings.batch_size, on_corrupt=settings.on_corrupt, report=report)
 
 
@@ -163,28 +168,31 @@ def kept(folder, arguments=None):
         `Served`, or None where there is neither.
 
     Raises:
-        ValueError: it is damaged, or trained with other flags.
+        DamagedError: it is damaged.
+        ValueError: it was trained with other flags than those of the command line.
     """
     path = folder / _MODEL
     if not path.is_file():
         return _kept_by_the_original(folder, arguments)
-    settings = checkpoints.flags_of(folder, arguments)
-    files.check_archive(path)
-    models.find(settings["model"])  # registers its layers
     try:
+        settings = checkpoints.flags_of(folder)
+        files.check_archive(path)
+        models.find(settings["model"])  # registers its layers
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         step = int(files.read_json(folder / checkpoints.FLAGS_FILE)["global_step"])
     except files.UNREADABLE as error:
-        raise ValueError(
-            f"{path}: cannot be loaded ({files.first_line(error)}); run starter.eval again"
-        ) from None
+        reason = files.first_line(error).removeprefix(f"{path}: ")
+        raise DamagedError(f"{path}: cannot be loaded ({reason}); run starter.eval again") from None
+    checkpoints.flags_of(folder, arguments)
     inputs = {name: x.shape[1:] for name, x in model.input.items() if not name.endswith("_length")}
     rows = {
         row.name: row.shape for row in _rows(settings, SEGMENT_FRAMES if _of_segments(folder) else FRAMES)
     }
-    if inputs != rows or model.output_shape[-1] != settings["num_classes"]:
-        raise ValueError(
-            f"{path}: reads {inputs}, but {checkpoints.FLAGS_FILE} says {rows}; run starter.eval again"
+    classes, said = model.output_shape[-1], settings["num_classes"]
+    if inputs != rows or classes != said:
+        raise DamagedError(
+            f"{path}: reads {inputs} and has {classes} classes, but {checkpoints.FLAGS_FILE} says {rows} and "
+            f"{said} classes; run starter.eval again"
         )
     return Served(model, settings, step, path)
 
@@ -202,7 +210,8 @@ def for_inference(arguments):
     """The model that the flags of inference (or export) ask for.
 
     It is `init_from`; or the model that evaluation kept, or the newest checkpoint, whichever is the later
-    step of training; or the model that `input_model_tgz` holds.
+    step of training; or the model that `input_model_tgz` holds. Where the kept model is damaged, it is the
+    newest checkpoint, and a line says so.
 
     Raises:
         ValueError, FileNotFoundError: there is none, or the flags contradict one another or the model.
@@ -221,7 +230,13 @@ def for_inference(arguments):
         if served is None:
             raise ValueError(f"{bundle}: holds no model; expected a file of --output_model_tgz")
     elif not path:
-        served, path = kept(kept_folder(train_dir, segments), arguments), checkpoints.newest(train_dir)
+        path = checkpoints.newest(train_dir)
+        try:
+            served = kept(kept_folder(train_dir, segments), arguments)
+        except DamagedError as error:
+            if not path:
+                raise
+            print(f"{error}; taken instead: the newest checkpoint", flush=True)
         if served is None and not path:
             raise no_model(train_dir)
     if path and (served is None or _later(path, served)):
@@ -274,7 +289,10 @@ def unpack(path, folder):
             temporary.mkdir()
             for member in tar:
                 room -= member.size
-                if not member.isreg() or Path(member.name).name != member.name or room < 0:
+                name = str(Path(member.name))  # `tar czf m.tgz ./*` calls them ./model.keras
+                if member.isdir() and name == ".":
+                    continue
+                if not member.isreg() or Path(name).name != name or room < 0:
                     raise ValueError(f"{path}: holds {member.name!r} of {member.size} bytes; {remedy}")
                 tar.extract(member, temporary, filter="data")
             if not (temporary / checkpoints.FLAGS_FILE).is_file():
@@ -286,7 +304,7 @@ def unpack(path, folder):
 # --- exported -----------------------------------------------------------------------------------------------
 
 
-def export(target, function, network, given, expected):
+def export(target, function, network, given, expected, arrays):
     """Writes a SavedModel with one signature, `serving_default`; an earlier one is replaced.
 
     It is loaded again and compared before it takes its place; the largest difference is printed.
@@ -297,6 +315,7 @@ def export(target, function, network, given, expected):
         network: the Keras model that it calls.
         given: dict, inputs for the comparison.
         expected: the Keras model's predictions for them.
+        arrays: dict, how to write the .npy file of each input, for the closing lines.
 
     Returns:
         Path of the SavedModel.
@@ -319,5 +338,11 @@ def export(target, function, network, given, expected):
                 f"{TOLERANCE:g}; nothing was exported"
             )
     print(f"exported: {files.shown(target)} (reloaded: maximum difference {difference:.2e})")
-    print(f"try: saved_model_cli show --dir {shlex.quote(files.shown(target))} --all")
+    inputs = ";".join(f"{name}={name}.npy" for name in arrays)
+    print(
+        f"try: saved_model_cli run --dir {shlex.quote(files.shown(target))} --tag_set serve "
+        f"--signature_def serving_default --inputs '{inputs}'"
+    )
+    for name, how in arrays.items():
+        print(f"  {name}.npy: {how}")
     return target

@@ -41,6 +41,7 @@ def load(prefix, model, optimizer=None):
     """
     reader = _open(prefix)
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+    step = _step(prefix, reader.get_tensor("global_step")) if "global_step" in shapes else 0
     names = {name for name in shapes if not _NO_WEIGHTS.fullmatch(name)}
     variables = [v for v in model.variables if not v.path.endswith("seed_generator_state")]
     found = _match(prefix, variables, names)
@@ -49,7 +50,6 @@ def load(prefix, model, optimizer=None):
         _check(prefix, variable, found[variable.path], value)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value.reshape(variable.shape))
-    step = int(reader.get_tensor("global_step")) if "global_step" in shapes else 0
     lines = [f"{len(values)} variables from {prefix}"]
     left = sorted(names - {n for pair in found.values() for n in pair} - {"global_step"})
     if left:
@@ -70,6 +70,16 @@ def _open(prefix):
         return tf.train.load_checkpoint(str(prefix))
     except (tf.errors.OpError, ValueError) as error:
         raise ValueError(f"{prefix}: not a checkpoint of TensorFlow 1, or damaged ({error})") from None
+
+
+def _step(prefix, value):
+    value = np.asarray(value)
+    if value.size != 1 or value.dtype.kind not in "iu" or value.item() < 0:
+        raise ValueError(
+            f"{prefix}: its global_step is of shape {value.shape} and type {value.dtype}; expected one whole "
+            "number that is not below 0; take another checkpoint"
+        )
+    return value.item()
 
 
 def _match(prefix, variables, names):

@@ -1,5 +1,6 @@
 """Trains a model on YouTube-8M records: `python -m starter.train`."""
 
+import contextlib
 import shlex
 import signal
 import sys
@@ -69,12 +70,28 @@ def train(settings, strategy=""):
         FileNotFoundError: no file matches.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was saved.
     """
-    folder = Path(settings.train_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--train_dir={folder}: a file; expected a folder, which need not exist yet")
-    with files.locked(folder, "training in"):
+    with _locked(settings.train_dir) as folder:
         files.sweep(folder, checkpoints.FLAGS_FILE)
         return _begin(folder, settings, strategy)
+
+
+@contextlib.contextmanager
+def _locked(train_dir):
+    """Yields the folder of a flag, which no other training uses meanwhile."""
+    said, folder = f"--train_dir={train_dir}", Path(train_dir)
+    if not train_dir:
+        raise ValueError("--train_dir: empty; expected a folder, which need not exist yet")
+    if "://" in train_dir:
+        raise ValueError(f"{said}: no local folder; train into one, and copy it there afterwards")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{said}: a file; expected a folder, which need not exist yet")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(folder, "training in"))
+        except OSError as error:
+            remedy = "expected a folder in one that can be written to"
+            raise ValueError(f"{said}: {error.strerror}; {remedy}") from None
+        yield folder
 
 
 def _begin(folder, settings, strategy):
@@ -100,6 +117,7 @@ def _begin(folder, settings, strategy):
     if settings.start_new_model:
         for line in checkpoints.clear(folder):
             print(line)
+    fresh = not (folder / checkpoints.FLAGS_FILE).exists()
     checkpoints.write_flags(folder, described)
     if settings.max_steps and progress.step >= settings.max_steps:
         print(f"step {progress.step}: --max_steps={settings.max_steps} is reached already")
@@ -117,6 +135,8 @@ def _begin(folder, settings, strategy):
         raise
     finally:
         log.close()
+        if fresh and not progress.step:  # nothing was trained: a mended command line must not be refused
+            checkpoints.clear(folder)
     if report.faults:
         print(report.summary())
     if not progress.step:
@@ -194,10 +214,11 @@ def _resume(folder, settings, size, model):
 
     The newest checkpoint of ours is put back, else one of TensorFlow 1, else nothing.
     """
-    from tfvc.checkpoints import Progress, load, restore
+    from tfvc.checkpoints import Progress, load, prune
 
     network, optimizer = model.network, model.optimizer
-    path = None if settings.start_new_model else checkpoints.newest(folder)
+    remedy = "put a whole one back, give another --train_dir, or begin anew with --start_new_model"
+    path = None if settings.start_new_model else checkpoints.newest(folder, remedy)
     now = flags.chosen(settings, _TRAINING | _ORDER) | {"examples_a_step": size}
     if not path or not path.endswith(".npz"):
         progress = Progress(step=_begin_from(settings, path, network, optimizer))
@@ -206,17 +227,24 @@ def _resume(folder, settings, size, model):
     if settings.init_from:
         print(f"--init_from={settings.init_from}: no longer; the run has a checkpoint of its own")
     progress = load(path, network)
-    if not progress.about:
-        raise ValueError(f"{path}: a checkpoint of another program; give another --train_dir")
-    past, first = progress.about["settings"], progress.about["data_from"]
+    past, first = progress.about.get("settings"), progress.about.get("data_from")
+    if not (
+        isinstance(past, dict)
+        and set(now) <= set(past)
+        and type(first) is int
+        and 0 <= first <= progress.step
+    ):
+        raise ValueError(f"{path}: a checkpoint of another program; {remedy}")
     print(f"going on from step {progress.step} of {folder}")
     for line in differences(past, now):
         print(f"  from here on, {line}")
     if past["optimizer"] == now["optimizer"]:
-        restore(folder / checkpoints.SUBFOLDER, network, optimizer, checkpoints.KEEP)
+        load(path, network, optimizer)
     else:
         print(f"  {now['optimizer']} starts fresh")
         optimizer.iterations.assign(progress.step)
+    files.sweep(folder / checkpoints.SUBFOLDER)
+    prune(folder / checkpoints.SUBFOLDER, checkpoints.KEEP, progress.step)
     if any(past[name] != now[name] for name in {*_ORDER, "examples_a_step"} - {"num_readers"}):
         print("  the data begins anew")
         first = progress.step
@@ -270,7 +298,10 @@ def main(argv=None):
             train(arguments)
         except KeyboardInterrupt as error:
             again = shlex.join(sys.argv[1:] if argv is None else argv)
-            print(f"stopped; to go on: python -m starter.train {again}".rstrip(), file=sys.stderr)
+            lost = "" if hasattr(error, "number") else " at once; nothing was saved since the last checkpoint"
+            if not checkpoints.any_of(arguments.train_dir):
+                lost = "; nothing was saved"
+            print(f"stopped{lost}; to go on: python -m starter.train {again}".rstrip(), file=sys.stderr)
             return 128 + getattr(error, "number", signal.SIGINT)
 
     flags.command("starter.train", _DOC, FLAGS, run, argv)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import benchmarks
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import extraction, step
+from experiments.benchmarks import extraction, reading, step
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -51,3 +51,13 @@ def test_the_step_benchmark_measures_every_case():
     assert keras.config.dtype_policy().name == "float32"
     with pytest.raises(ValueError, match="unknown model 'MoeModel'"):
         step.run(step.OPTIONS | {"models": "MoeModel"})
+
+
+def test_the_reading_benchmark_reads_every_record_in_every_way():
+    small = {"rounds": 1, "shards": 2, "records": 3, "passes": 2, "batch_size": 5}
+    results = reading.run(reading.OPTIONS | small)
+    assert [r.bar for r in results] == [2.0, 0.75, None, None, None] and all(r.value > 0 for r in results)
+    assert (
+        set(results[0].details["seconds"]) == {"ours", "classic", "parallel", "raw", "shuffled", "repacked"}
+        and results[0].details["records"] == 12
+    )

@@ -26,7 +26,7 @@ def test_flags_arrive_with_their_types():
     ("argv", "word"),
     [
         (["--sed=3"], "sed"),
-        (["--seed=three"], "three"),
+        (["--seed=three"], "--seed=three: expected a whole number"),
         (["--seed=-1"], "--seed=-1"),
         (["--seed=4294967296"], "--seed=4294967296"),
         (["data"], "unexpected argument 'data'"),
@@ -105,7 +105,16 @@ def test_a_field_that_the_data_has_no_use_for_is_refused(text, tmp_path):
 def test_errors_of_tensorflow_and_of_memory_are_one_line(capsys):
     import tensorflow as tf
 
+    full = "{{node x}} /run/a b/events; No space left on device [Op:Flush]"
     for error, words in (
+        (
+            tf.errors.ResourceExhaustedError(None, None, full),
+            "error: /run/a b/events: No space left on device",
+        ),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "No space left on device"),
+            "error: i/o: No space left",
+        ),
         (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore"), "lower train.batch_size"),
         (MemoryError("Unable to allocate 9 TiB"), "Unable to allocate 9 TiB"),
         (tf.errors.InternalError(None, None, "odd\nmore"), "TensorFlow: odd (TFVC_DEBUG=1"),

@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from starter import extract_tfrecords_main as program
 from starter import feature_extractor as fe
+from starter.readers import YT8MFrameFeatureReader
 from tfvc.backbones import log_mel, vggish, weights
 from tfvc.data import demo
 from tfvc.data.audio import read_audio
@@ -264,6 +265,9 @@ def test_records_are_read_by_the_readers_form(clips, model_dir, small_vggish, tm
         decoded = tf.io.decode_raw(lists[name], tf.uint8)
         assert decoded.shape == (3, width)
         np.testing.assert_array_equal(decoded, inputs[name][0, :3])
+    made = YT8MFrameFeatureReader(5, [1024, 128], ["rgb", "audio"]).prepare_serialized_examples(blobs[0])
+    assert made["num_frames"].numpy().tolist() == [3] and not made["video_matrix"][0, 3:].numpy().any()
+    np.testing.assert_array_equal(fe.quantize(made["video_matrix"][0, :3, :1024]), inputs["rgb"][0, :3])
 
 
 def sound(folder):

@@ -56,6 +56,29 @@ def test_the_python_example_calls_what_there_is():
     assert len(calls) == 4
 
 
+def test_the_starters_python_example_trains(tmp_path, monkeypatch, capsys):
+    code = re.search(r"```python\n(.+?)```", STARTER, re.S).group(1)
+    for big, small in (("1024", "8"), ("128", "4"), ("300", "6"), ("3862", "5")):
+        code = code.replace(big, small)
+    folder = tmp_path / "yt8m/frame"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    import numpy as np
+    import tensorflow as tf
+
+    from tfvc.data import schema
+    from tfvc.recipe import Feature
+
+    rows = [Feature(name, (None, size), "uint8") for name, size in (("rgb", 8), ("audio", 4))]
+    with tf.io.TFRecordWriter(str(folder / "train0.tfrecord")) as writer:
+        for k in range(6):
+            frames = {row.name: np.full((3 + k, row.shape[1]), 40 * k, "uint8") for row in rows}
+            writer.write(schema.serialize(str(k), [k % 5], frames, rows))
+    found = {}
+    exec(compile(code, "starter/README.md", "exec"), found)
+    assert found["model"].output_shape == (None, 5) and "gap" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("field", sorted(set(re.findall(r"--set=([\w.]+)=", README)) - {"section.field"}))
 def test_each_recipe_field_exists(field):
     from tfvc import recipe
@@ -65,6 +88,7 @@ def test_each_recipe_field_exists(field):
 
 @pytest.mark.parametrize("quote", re.findall(r"^\| `([^`]*\.\.\.[^`]*)` \|", README, re.M))
 def test_each_quoted_message_is_one_of_ours(quote):
-    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tfvc").rglob("*.py"))
+    paths = [path for room in ("tfvc", "starter") for path in (ROOT / room).rglob("*.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in paths)
     words = [w.strip("() .") for w in quote.split("...")]
     assert all(w in source for w in words), words

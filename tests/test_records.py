@@ -412,8 +412,10 @@ OTHERS = {
     "record 'x': rgb frame 0 is 8 bytes; expected 4": _HALVES,
     "record 'x': rgb is no single string of frames": _number("rgb", 1.0),
     "record 'x': labels are no integers": _number("labels", 1.0),
-    f"record 'x': label {CLASSES}; expected 0 to {CLASSES - 1}": clip("x", labels=(1, CLASSES)),
-    f"record 'x': label -1; expected 0 to {CLASSES - 1}": clip("x", labels=(-1,)),
+    f"record 'x': label {CLASSES}; expected 0 to {CLASSES - 1} (num_classes={CLASSES})": clip(
+        "x", labels=(1, CLASSES)
+    ),
+    f"record 'x': label -1; expected 0 to {CLASSES - 1} (num_classes={CLASSES})": clip("x", labels=(-1,)),
 }
 
 
@@ -480,7 +482,7 @@ def test_many_faults_are_counted_and_not_all_printed(capsys):
         report.add("f" if k % 2 else "g", k, "bad")
         report.add("f" if k % 2 else "g", k, "bad")
     assert len(capsys.readouterr().out.splitlines()) == 21
-    assert report.summary() == "skipped 50 damaged places or records in 2 files: f (25), g (25)"
+    assert report.summary() == "skipped 50 places or records in 2 files: f (25), g (25)"
     assert records.Report().summary() == ""
 
 
@@ -521,7 +523,7 @@ def test_segments_are_batched_as_clips_and_bad_ones_named(tmp_path):
     assert rated == [[3], [1], [4]] and np.argwhere(labels.numpy()).tolist() == [[2, 4]]
     assert [reason for *_, reason in report.faults] == [
         f"record 'b': segment start {T - 4}; expected 0 to {T - 5}",
-        "record 'd': label 5; expected 0 to 4",
+        "record 'd': label 5; expected 0 to 4 (num_classes=5)",
         "record 'f': 1 segment labels, 1 starts, 2 scores; expected as many",
     ]
     with pytest.raises(ValueError, match="record 'b': segment start"), records.readable():
@@ -547,3 +549,19 @@ def test_checksums_of_any_length_are_those_of_tensorflow(tmp_path):
         at += len(blob) + salvage.FRAMING
     faults, places = salvage.survey(str(path))
     assert not faults and places == offsets(path)[:-1]
+
+
+def test_a_wrong_size_is_told_before_the_whole_set_is_read(tmp_path):
+    wide = [Feature("rgb", (4, 3), "uint8")]
+    write(tmp_path / "f", [schema.serialize("a", [0], {"rgb": np.ones((2, 3), "uint8")}, wide)])
+    narrow = [Feature("rgb", (4, 2), "uint8")]
+    with pytest.raises(ValueError, match=r"f: rgb has size 3, not 2 \(seen in the first 1 records\)"):
+        records.batches(records.Records(str(tmp_path / "f"), narrow, 5), 2, on_corrupt="skip")
+
+
+def test_without_a_number_of_classes_labels_are_not_looked_at(tmp_path):
+    path = write(tmp_path / "f", [clip("a", labels=(99,)), clip("b", labels=())])
+    source = records.Records(str(path), ROWS, None)
+    with records.readable():
+        ((_, labels, ids),) = records.batches(source, 4)
+    assert labels.shape == (2, 0) and ids.numpy().tolist() == [b"a", b"b"]

@@ -148,3 +148,114 @@ def test_cut_and_padded_samples_are_the_published_generators(shared):
         inputs, labels, _, _ = schema.parse_batch(tf.constant(serialized[:2]), rows, 7, False)
         np.testing.assert_array_equal(inputs["frames"], golden["batches_x"][0])
         np.testing.assert_array_equal(labels, golden["y"][:2])
+
+
+# --- YouTube-8M's forms -------------------------------------------------------------------------------------
+
+CLIP = [Feature("mean", (3,)), Feature("rgb", (4, 2), "uint8", True)]
+
+
+def test_vectors_are_float_lists_and_a_context_alone_is_an_example():
+    value = np.float32([1.5, -2, 0])
+    serialized = schema.serialize("a", [1], {"mean": value}, CLIP[:1])
+    example = tf.train.Example.FromString(serialized)
+    assert sorted(example.features.feature) == ["id", "labels", "mean"]
+    assert example.features.feature["mean"].float_list.value == value.tolist()
+    assert example.SerializeToString(deterministic=True) == serialized
+    both = schema.serialize("b", [], {"mean": value, "rgb": np.ones((2, 2), "uint8")}, CLIP)
+    for rows in (CLIP[:1], CLIP, CLIP[::-1]):
+        inputs, _, ids, lengths = schema.parse_batch(tf.constant([serialized, both]), rows, 2, True)
+        assert set(inputs) == {row.name for row in rows} and ids.numpy().tolist() == [b"a", b"b"]
+        np.testing.assert_array_equal(inputs["mean"], [value, value])
+        assert {k: v.numpy().tolist() for k, v in lengths.items()} == (
+            {"rgb": [0, 2]} if len(rows) > 1 else {}
+        )
+    with pytest.raises(ValueError, match=r"c: mean is float32 \(2,\); expected float32 \(3\)"):
+        schema.serialize("c", [], {"mean": value[:2]}, CLIP)
+    with pytest.raises(ValueError, match="dtype 'float16'; a row of rank 1 is float32"):
+        schema.parse_batch(tf.constant([serialized]), [Feature("mean", (3,), "float16")], 2, True)
+
+
+@pytest.mark.parametrize("t", [None, 4])
+def test_one_string_a_stream_is_read_as_a_string_a_frame(t):
+    rng = np.random.default_rng(2)
+    rows = [Feature(row.name, (t, *row.shape[1:]), row.dtype) for row in ROWS]
+    clips = [_features(rng, n) for n in (2, 5, 0, 3)]
+
+    def parse(*packed):
+        blobs = [
+            schema.serialize(str(k), [], f, rows, packed=p)
+            for k, (f, p) in enumerate(zip(clips, packed, strict=True))
+        ]
+        return schema.parse_batch(tf.constant(blobs), rows, 2, True)
+
+    inputs, _, _, lengths = parse(False, False, False, False)
+    for packed in ([True] * 4, [True, False, True, False], [False, True, False, False]):
+        others, _, _, counts = parse(*packed)
+        for row in rows:
+            np.testing.assert_array_equal(others[row.name], inputs[row.name])
+            np.testing.assert_array_equal(counts[row.name], lengths[row.name])
+    wrong = schema.serialize(
+        "x", [], {"rgb": np.ones((1, 3), "uint8")}, [Feature("rgb", (4, 3), "uint8")], packed=True
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not 2 bytes"):
+        schema.parse_batch(tf.constant([wrong]), CLIP[1:], 2, True)
+
+
+def test_labels_are_not_looked_at_without_classes():
+    serialized = schema.serialize("a", [99], {"rgb": np.ones((1, 2), "uint8")}, CLIP)
+    inputs, labels, ids, _ = schema.parse_batch(tf.constant([serialized]), CLIP[1:], None, True)
+    assert labels is None and ids.numpy().tolist() == [b"a"] and inputs["rgb"].numpy().sum() == 2
+
+
+def test_segments_come_in_order_of_first_appearance_and_the_last_score_counts():
+    rows = [Feature("rgb", (20, 2), "uint8", True), Feature("audio", (20, 1), "uint8", True)]
+    rng = np.random.default_rng(3)
+    streams = {"rgb": rng.integers(0, 256, (18, 2), "uint8"), "audio": rng.integers(0, 256, (30, 1), "uint8")}
+    given = [(7, 2, 1.0), (0, 1, 0.0), (7, 0, 0.0), (15, 3, 0.5), (7, 2, 0.25), (0, 1, 1.0)]
+    blobs = [
+        schema.serialize("a", [], streams, rows, segments=given),
+        schema.serialize("b", [], streams, rows),
+        schema.serialize("c", [], {"audio": streams["audio"]}, rows, packed=True, segments=[(7, 3, 1.0)]),
+    ]
+    parse = tf.function(lambda b: schema.parse_segments(b, rows, 4))
+    inputs, labels, ids, lengths, weights = parse(tf.constant(blobs))
+    assert ids.numpy().tolist() == [b"a", b"a", b"a", b"c"]
+    padded = {name: _padded(value, 20) for name, value in streams.items()}
+    for name in ("rgb", "audio"):
+        cut = [padded[name][start : start + 5] for start in (7, 0, 15, 7)]
+        cut[3] = cut[3] * (name == "audio")
+        np.testing.assert_array_equal(inputs[name], cut)
+    assert lengths["rgb"].numpy().tolist() == [5, 5, 3, 0] and lengths["audio"].numpy().tolist() == [5] * 4
+    np.testing.assert_array_equal(labels, [[0, 0, 0.25, 0], [0, 1, 0, 0], [0, 0, 0, 0.5], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(weights, [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]])
+    assert len(schema.parse_segments(tf.constant(blobs[1:2]), rows, 4)[2]) == 0
+    for bad, message in (
+        ((16, 0, 1.0), "outside the frames 0 to 19"),
+        ((-1, 0, 1.0), "outside"),
+        ((0, 4, 1.0), "no class"),
+    ):
+        blob = schema.serialize("d", [], streams, rows, segments=[bad])
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            schema.parse_segments(tf.constant([blob]), rows, 4)
+        assert schema.fault(blob, rows, 4, 5).startswith("record 'd': ")
+
+
+def test_what_parses_has_no_fault_and_a_record_without_an_id_has():
+    whole = schema.serialize("a", [1], {"rgb": np.ones((9, 2), "uint8")}, CLIP)
+    for blob in (
+        whole,
+        schema.serialize("b", [], {}, CLIP),
+        schema.serialize("c", [0], {"mean": np.ones(3, "float32")}, CLIP),
+    ):
+        assert schema.fault(blob, CLIP, 2) is None
+        schema.parse_batch(tf.constant([blob]), CLIP, 2, True)
+    assert schema.streams(whole) == {"rgb": 2}
+    example = tf.train.SequenceExample.FromString(whole)
+    del example.context.feature["id"]
+    nameless = example.SerializeToString()
+    assert schema.fault(nameless, CLIP, 2) == "a record without id or video_id; it holds: rgb"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a record without an id"):
+        schema.parse_batch(tf.constant([whole, nameless]), CLIP, 2, True)
+    with pytest.raises(ValueError, match="no tf.train.Example or SequenceExample"):
+        schema.streams(b"\xff\xfe")

@@ -67,7 +67,11 @@ def test_a_segment_listed_twice_counts_once_and_is_said(tmp_path, capsys):
         ("3\n", "line 1: '3'; expected class,id:start"),
         ("3,a:0\n3,b:0\n", "line 2: class 3 again; expected one line a class"),
         ("9,a:0\n", "no class of it has a positive segment among the 6 rated ones"),
-        ("", "no class of it has a positive segment"),
+        ("3,a:0\n7,a:0 abc b:5\n", "submission.csv, line 2: segment 'abc'; expected id:start"),
+        ("3,:0\n", "line 1: segment ':0'; expected id:start"),
+        ("3,a:x\n", "line 1: segment 'a:x'; expected id:start"),
+        ("", "submission.csv: holds no predictions; expected lines of class,id:start"),
+        ("Class,Segments\n", "submission.csv: holds no predictions; expected lines of class,id:start"),
     ],
 )
 def test_what_is_no_submission_is_refused_by_file_and_line(text, message, tmp_path):

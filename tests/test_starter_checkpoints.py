@@ -169,6 +169,9 @@ def test_what_does_not_fit_is_named(shared, tmp_path):
         with pytest.raises(ValueError, match=words) as error:
             tf1.load(prefix, model)
         assert "\n" not in str(error.value)
+    for k, step in enumerate(([1, 2, 3], -1)):
+        with pytest.raises(ValueError, match="its global_step is of shape .*; take another checkpoint"):
+            tf1.load(write_tf1(tmp_path / f"step{k}.ckpt-1", arrays, step), model)
     more = arrays | {"tower/extra": np.zeros(2, "float32")}
     assert "tower/extra" in tf1.load(write_tf1(tmp_path / "more.ckpt-1", more), model)[1][1]
     with pytest.raises(FileNotFoundError, match="expected a name without suffix"):
@@ -191,7 +194,7 @@ def saved(folder, step, value):
     return place / f"step-{step:08d}.npz"
 
 
-def test_the_newest_whole_checkpoint_is_found_and_loaded(tmp_path):
+def test_the_newest_whole_checkpoint_is_found_and_loaded(tmp_path, capsys):
     assert checkpoints.newest(tmp_path) is None
     for step in (9, 100, 10):
         write_tf1(tmp_path / f"model.ckpt-{step}", {"x": np.zeros(1, "float32")})
@@ -202,6 +205,7 @@ def test_the_newest_whole_checkpoint_is_found_and_loaded(tmp_path):
     assert checkpoints.load(second, model) == 20 and float(model.variables[0][0, 0]) == 2.0
     second.write_bytes(second.read_bytes()[:-9])
     assert checkpoints.newest(tmp_path) == str(first)
+    assert f"{second}: damaged (its checksum differs); passing over it" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"the model has .*fully_connected/kernel \(4, 2\)"):
         checkpoints.load(first, bare("LogisticModel", (4,), 2))
 
@@ -236,7 +240,18 @@ def test_flags_without_a_file_or_with_a_bad_one(tmp_path, capsys):
         ("[]", "not the flags of a model"),
         ('{"model": 3}', "model is 3"),
         ("{", "not a JSON"),
+        ("[" * 100_000, "brackets in brackets"),
+        ('{"model": "Foo"}', "unknown model 'Foo'"),
+        ('{"model": "MoeModel", "label_loss": "X"}', "unknown label_loss 'X'"),
+        ('{"model": "MoeModel", "num_classes": -5}', "num_classes is -5; expected a whole number above 0"),
+        ('{"model": "MoeModel", "num_classes": 1000000000000}', "at most 1000000"),
+        ('{"model": "MoeModel", "num_classes": true}', "num_classes is True"),
+        ('{"model": "MoeModel", "moe_num_mixtures": 0}', "moe_num_mixtures is 0"),
+        ('{"model": "MoeModel", "moe_l2": NaN}', "moe_l2 is nan"),
+        ('{"model": "MoeModel", "feature_names": "a", "feature_sizes": "x", "frame_features": true}', "'x'"),
     ):
         (tmp_path / checkpoints.FLAGS_FILE).write_text(text)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=words) as error:
             checkpoints.flags_of(tmp_path)
+        assert str(error.value).startswith(f"{tmp_path / checkpoints.FLAGS_FILE}: ")
+        assert "\n" not in str(error.value)

@@ -1,9 +1,9 @@
 """starter.export_model and starter.export_model_mediapipe."""
 
 import os
+import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,25 +58,32 @@ def test_example_bytes_twice_into_the_same_place(model, tmp_path, capsys):
 # --- saved_model_cli, in a process that knows nothing of ours -----------------------------------------------
 
 
-def cli(folder, inputs, outputs, tmp_path):
-    """What `saved_model_cli run` gives on arrays: the outputs that are numbers, and the printed text."""
-    np.savez(tmp_path / "in.npz", **inputs)
-    given = ";".join(f"{name}={tmp_path}/in.npz[{name}]" for name in inputs)
-    line = [sys.executable, Path(sys.executable).with_name("saved_model_cli"), "run", "--dir", folder]
-    line += ["--tag_set", "serve", "--signature_def", "serving_default", "--inputs", given]
-    line += ["--outdir", tmp_path / "cli"]
-    done = subprocess.run(list(map(str, line)), cwd=tmp_path, capture_output=True, text=True)
+def cli(said, inputs, outputs, tmp_path):
+    """What the line that the export printed gives on arrays: the outputs that are numbers, and the text."""
+    for name, value in inputs.items():
+        np.save(tmp_path / f"{name}.npy", value)
+    (line,) = [line.removeprefix("try: ") for line in said.splitlines() if line.startswith("try: ")]
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    line = f"{line} --outdir {shlex.quote(str(tmp_path / 'cli'))}"
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return [np.load(tmp_path / f"cli/{name}.npy", allow_pickle=False) for name in outputs], done.stdout
 
 
-def test_saved_model_cli_runs_records(tmp_path):
+def test_saved_model_cli_runs_records(tmp_path, capsys):
     folder = served.train_dir(tmp_path / "run", "DbofModel")
-    target = export_model.export(served.settings(export_model, train_dir=str(folder)))
+    export_model.export(served.settings(export_model, train_dir=str(folder)))
     shard = served.clips(tmp_path / "c.tfrecord", count=5)
-    records = np.array(list(tf.data.TFRecordDataset(shard).as_numpy_iterator()))  # bytes: may not end in \0
+    said = capsys.readouterr().out
+    how = (
+        "records = list(tf.data.TFRecordDataset('SHARD').as_numpy_iterator()); np.save('example_bytes.npy', "
+    )
+    assert f"  example_bytes.npy: {how}np.array(records, dtype=object))" in said.splitlines()
+    records = np.array(list(tf.data.TFRecordDataset(shard).as_numpy_iterator()), dtype=object)
     outputs = ("class_indexes", "predictions")
-    (classes, scores), out = cli(target, {"example_bytes": records}, outputs, tmp_path)
+    (classes, scores), out = cli(said, {"example_bytes": records}, outputs, tmp_path)
     assert "video_id" in out and "v004" in out
     model = serving.for_inference(served.settings(export_model, train_dir=str(folder))).model
     inputs = {name: np.zeros((5, 300, size), "uint8") for name, size in (("rgb", 8), ("audio", 4))}
@@ -91,14 +98,17 @@ def test_saved_model_cli_runs_records(tmp_path):
     np.testing.assert_allclose(scores, -np.sort(-expected, 1), atol=1e-5)
 
 
-def test_saved_model_cli_runs_the_mediapipe_form(tmp_path):
+def test_saved_model_cli_runs_the_mediapipe_form(tmp_path, capsys):
     folder = served.train_dir(tmp_path / "run", "LogisticModel")
     checkpoint = str(folder / "checkpoints/step-00000300.npz")
     settings = {"checkpoint_file": checkpoint, "output_dir": str(tmp_path / "out")}
-    target = export_model_mediapipe.export(served.settings(export_model_mediapipe, **settings))
+    export_model_mediapipe.export(served.settings(export_model_mediapipe, **settings))
+    said = capsys.readouterr().out
+    assert "  rgb_and_audio.npy: float32 (batch, frames, 12), dequantised features" in said.splitlines()
+    assert "  num_frames.npy: int32 (batch, 1), how many of the frames are real" in said.splitlines()
     x = np.random.default_rng(1).uniform(-2, 2, (2, 6, 12)).astype("float32")
     given = {"rgb_and_audio": x, "num_frames": np.array([[6], [2]], "int32")}
-    (found,), _ = cli(target, given, ("predictions",), tmp_path)
+    (found,), _ = cli(said, given, ("predictions",), tmp_path)
     model = serving.for_inference(served.settings(export_model, init_from=checkpoint)).model
     mean = np.stack([x[0].mean(0), x[1, :2].mean(0)])
     expected = model.predict_on_batch({"mean_rgb": mean[:, :8], "mean_audio": mean[:, 8:]})

@@ -20,6 +20,8 @@ SPECS = {
     "count": ("positive", 5, "a number"),
     "limit": ("positive", None, "a number or none"),
     "rate": ("share", 0.5, "a rate"),
+    "width": ("size", 4, "of a layer"),
+    "threads": ("few", 4, "of the reader"),
     "mode": (("skip", "stop"), "skip", "a word"),
 }
 
@@ -35,6 +37,7 @@ def test_values_arrive_with_their_types_and_what_was_given_is_known():
     argv = ["--text=a,b", "--yes", "--count", "7", "--rate=0", "--mode=stop"]
     assert command(argv, lambda a: seen.append((flags.chosen(a, SPECS), a.given))) == 0
     values = {"text": "a,b", "yes": True, "count": 7, "limit": None, "rate": 0.0, "mode": "stop"}
+    values |= {"width": 4, "threads": 4}
     assert seen == [(values, {"text", "yes", "count", "rate", "mode"})]
     assert command(["--noyes"], lambda a: seen.append(a.given)) == 0 and seen[1] == {"yes"}
 
@@ -45,7 +48,14 @@ def test_values_arrive_with_their_types_and_what_was_given_is_known():
         (["--cuont=3"], "Did you mean: count? See python -m starter.x --help"),
         (["--count=0"], "--count=0"),
         (["--count=many"], "many"),
+        (["--count=many"], "--count=many: expected a whole number"),
+        (["--count=99999999999999999999"], "--count=99999999999999999999"),
+        (["--width=99999999999"], "--width=99999999999"),
+        (["--threads=100000"], "--threads=100000"),
         (["--rate=-1"], "--rate=-1"),
+        (["--rate=abc"], "--rate=abc: expected a number"),
+        (["--rate=nan"], "--rate=nan: expected a number"),
+        (["--rate=-inf"], "--rate=-inf"),
         (["--mode=halt"], "skip|stop"),
         (["bare"], "unexpected argument 'bare'"),
     ],
@@ -145,3 +155,24 @@ def test_device_placement_is_printed(tmp_path):
         [sys.executable, "-c", code, "--log_device_placement"], env=env, capture_output=True, text=True
     )
     assert result.returncode == 0 and "Square" in result.stderr and "device:CPU:0" in result.stderr
+
+
+REALS = sorted(name for name, (kind, *_) in train.FLAGS.items() if kind in ("share", "amount"))
+
+
+@pytest.mark.parametrize("name", REALS)
+def test_no_number_of_the_training_may_be_nan_or_infinite(name, capsys):
+    assert len(REALS) == 6
+    for text in ("nan", "inf"):
+        with pytest.raises(SystemExit) as stop:
+            train.main([f"--{name}={text}"])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2 and f"--{name}={text}: expected a number" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["num_classes", "batch_size", "num_epochs", "num_readers", "lstm_layers"])
+def test_a_number_far_too_large_is_refused_by_its_flag(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main([f"--{name}=99999999999"])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and f"--{name}=99999999999" in err and err.count("\n") == 1

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import tarfile
 import numpy as np
 import pytest
 import served
+import tensorflow as tf
 from conftest import ROOT
 from golden_trainsteps import write_tf1
 from served import split
@@ -52,6 +54,16 @@ def test_videos_without_labels_and_any_batch_size(moe, tmp_path, capsys):
     for size in (1, 7):
         assert same(predict(*moe, tmp_path / f"b{size}.csv", top_k=4, batch_size=size), whole)
     assert "num examples processed: 23 elapsed seconds: " in capsys.readouterr().out
+
+
+def test_labels_beyond_the_models_classes_are_not_looked_at(moe, tmp_path):
+    folder, plain = moe
+    records = [tf.train.Example.FromString(r) for r in tf.data.TFRecordDataset(plain).as_numpy_iterator()]
+    for number, example in enumerate(records):
+        example.features.feature["labels"].int64_list.value[:] = [3861, -1][: number % 3]
+    pattern = served.write(tmp_path / "v.tfrecord", [example.SerializeToString() for example in records])
+    expected = predict(folder, plain, tmp_path / "a.csv")
+    assert same(predict(folder, pattern, tmp_path / "b.csv"), expected)
 
 
 def same(text, other):
@@ -171,9 +183,17 @@ def test_a_bundled_model_predicts_the_same_elsewhere(moe, tmp_path):
         assert same(predict(None, moe[1], tmp_path / "b.csv", **given), first)
     with pytest.raises(ValueError, match="leave out --train_dir"):
         predict(*moe, tmp_path / "b.csv", input_model_tgz=bundle)
+    # As `tar czf m.tgz .` packs it again.
+    with tarfile.open(tmp_path / "again.tgz", "w:gz") as tar:
+        tar.add(serving.kept_folder(elsewhere, False), ".")
+        assert tar.getnames()[0] == "."
+    given["input_model_tgz"] = str(tmp_path / "again.tgz")
+    assert same(predict(None, moe[1], tmp_path / "c.csv", **given), first)
 
 
-@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "sub/model.keras", "link"])
+@pytest.mark.parametrize(
+    "name", ["../../escaped", "/tmp/escaped", "./sub/model.keras", "sub/model.keras", "sub/..", "link"]
+)
 def test_a_bundle_writes_nowhere_else(tmp_path, name):
     with tarfile.open(tmp_path / "m.tgz", "w:gz") as tar:
         member = tarfile.TarInfo(name)
@@ -218,6 +238,11 @@ def test_a_kept_model_of_other_flags_is_refused(moe, tmp_path):
         ValueError, match="model.keras: reads .*model_flags.json says .*run starter.eval again"
     ):
         predict(folder, moe[1], tmp_path / "a.csv")
+    path.write_text(
+        path.read_text().replace('"8,5"', '"8,4"').replace('"num_classes": 10', '"num_classes": 12')
+    )
+    with pytest.raises(ValueError, match="and has 10 classes, but .* and 12 classes; run starter.eval again"):
+        predict(folder, moe[1], tmp_path / "a.csv")
 
 
 def test_wrong_flags_are_one_line(moe, dbof, tmp_path):
@@ -245,8 +270,29 @@ def test_wrong_flags_are_one_line(moe, dbof, tmp_path):
 def test_a_damaged_kept_model_says_how_to_mend_it(moe, tmp_path):
     folder = served.kept_copy(moe[0], tmp_path / "run")
     (serving.kept_folder(folder, False) / "model.keras").write_bytes(b"no")
-    with pytest.raises(ValueError, match="model.keras: not a whole .keras file"):
+    with pytest.raises(ValueError, match="model.keras: cannot be loaded .not a whole .keras file"):
         predict(folder, moe[1], tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, "flags"])
+def test_where_the_kept_model_is_damaged_the_checkpoint_is_taken(moe, tmp_path, capsys, place):
+    folder = served.kept_copy(moe[0], tmp_path / "run")
+    shutil.copy(moe[0] / "model_flags.json", folder)
+    shutil.copytree(moe[0] / "checkpoints", folder / "checkpoints")
+    kept = serving.kept_folder(folder, False)
+    if place == "flags":
+        (kept / "model_flags.json").write_text("{")
+    else:
+        data = bytearray((kept / "model.keras").read_bytes())
+        start = int(len(data) * place)
+        data[start : start + 64] = b"\xff" * len(data[start : start + 64])
+        (kept / "model.keras").write_bytes(data)
+    expected = predict(*moe, tmp_path / "a.csv")
+    capsys.readouterr()
+    assert same(predict(folder, moe[1], tmp_path / "b.csv"), expected)
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert re.search(r"model.keras: cannot be loaded .*; taken instead: the newest checkpoint$", first)
+    assert second.endswith("step-00000300.npz, global step 300")
 
 
 def test_a_killed_run_leaves_the_earlier_file(moe, tmp_path):

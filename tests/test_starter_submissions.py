@@ -169,3 +169,12 @@ def test_a_wrong_vocabulary_names_the_file(tmp_path, text, word):
     (tmp_path / "names.csv").write_text(text)
     with pytest.raises(ValueError, match=f"names.csv: .*{word}"):
         submissions.vocabulary(str(tmp_path / "names.csv"), 2)
+
+
+@pytest.mark.parametrize(
+    "text", [b"Index,Name\n0,\xff\xfe\n", b"\x89PNG\r\n", b'Index,Name\n0,"' + b"x" * 200000]
+)
+def test_a_vocabulary_that_is_no_text_names_the_file(tmp_path, text):
+    (tmp_path / "names.csv").write_bytes(text)
+    with pytest.raises(ValueError, match="names.csv: no CSV file .*expected columns Index and Name"):
+        submissions.vocabulary(str(tmp_path / "names.csv"), 2)

@@ -180,8 +180,20 @@ def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(program,
     path = tmp_path / "run/checkpoints/step-00000013.npz"
     path.write_bytes(path.read_bytes()[:-50])
     status, lines, _ = program(shards, "--num_epochs=3")
-    assert status == 0 and any("passing over it" in line for line in lines)
+    assert status == 0 and sum("passing over it" in line for line in lines) == 1
+    assert not path.exists()  # it would take the place of a whole one
     same(newest(tmp_path / "whole"), newest(tmp_path / "run"))
+
+
+def test_where_every_checkpoint_is_damaged_it_stops_and_removes_none(program, shards, tmp_path):
+    program(shards, "--max_steps=11")
+    paths = sorted((tmp_path / "run/checkpoints").glob("*.npz"))
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-50])
+    status, _, err = program(shards)
+    assert status == 1 and err.count("\n") == 1 and "--start_new_model" in err and len(paths) == 2
+    assert all(f"{path}: damaged (its checksum differs)" in err and path.exists() for path in paths)
+    assert program(shards, "--start_new_model", "--max_steps=1")[0] == 0
 
 
 def test_what_changed_since_is_said_and_in_force(program, shards, tmp_path):
@@ -230,6 +242,12 @@ def test_a_new_model_removes_only_what_training_wrote(program, shards, tmp_path)
         (["--optimizer=Adam"], "unknown optimizer 'Adam'"),
         (["--label_loss=CrossEntropy"], "did you mean 'CrossEntropyLoss'"),
         (["--feature_names=mean_rgb,mean_audio"], "a size for each"),
+        (["--feature_names="], "expected the names of streams, as rgb,audio"),
+        (["--feature_sizes=٨"], "feature_sizes='٨': expected whole numbers"),
+        (["--feature_sizes=99999999999"], "feature_sizes='99999999999': expected whole numbers"),
+        (["--train_dir="], "--train_dir: empty"),
+        (["--train_dir=gs://b/x"], "--train_dir=gs://b/x: no local folder"),
+        (["--train_dir=/proc/x"], "--train_dir=/proc/x: No such file or directory"),
         (["--feature_sizes=7"], "mean_rgb"),
         (["--feature_names=mean_rbg"], "mean_rgb"),
         (["--frame_features"], "reads one vector a video"),
@@ -250,12 +268,13 @@ def test_errors_are_one_line(argv, words, program, shards, tmp_path):
     assert checkpoints.newest(tmp_path / "run") is None
 
 
-def test_a_checkpoint_of_another_program_is_refused(program, shards, tmp_path):
+@pytest.mark.parametrize("about", [{}, {"settings": {}}, {"settings": {}, "data_from": 0}])
+def test_a_checkpoint_of_another_program_is_refused(about, program, shards, tmp_path):
     program(shards, "--max_steps=1")
     path = tmp_path / "run/checkpoints/step-00000001.npz"
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    arrays["progress"] = np.array(json.dumps(json.loads(str(arrays["progress"])) | {"about": {}}))
+    arrays["progress"] = np.array(json.dumps(json.loads(str(arrays["progress"])) | {"about": about}))
     stored._write(path, arrays)
     note = json.loads(path.with_suffix(".json").read_text()) | {"sha256": files.sha256(path)}
     path.with_suffix(".json").write_text(json.dumps(note))
@@ -278,7 +297,7 @@ def test_a_truncated_shard_is_named_and_training_goes_on(program, shards, tmp_pa
     path.write_bytes(path.read_bytes()[:-30])
     status, lines, _ = program(shards, "--num_epochs=1")
     assert status == 0 and any("train1.tfrecord, byte" in line for line in lines)
-    assert any("skipped 1 damaged place" in line for line in lines)
+    assert any("skipped 1 place" in line for line in lines)
     status, _, err = program(shards, "--on_corrupt=stop", folder="other")
     assert status == 1 and "train1.tfrecord, byte" in err and err.count("\n") == 1
 
@@ -298,6 +317,23 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(program, shards, tmp_path, mo
     assert "saved at step 10; the same command goes on from there" in lines or "saved at step 11" in lines[-1]
     status, lines, _ = program(shards, "--num_epochs=4")
     assert status == 0 and lines[-2] == "Done training -- epoch limit reached."
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_is_saved(program, shards, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    words = {
+        "stopped; nothing was saved; to go on:": [],
+        "stopped at once; nothing was saved since the last checkpoint; to go on:": ["--max_steps=1"],
+    }
+    for wanted, before in words.items():
+        if before:
+            program(shards, *before)
+        with monkeypatch.context() as patched:
+            patched.setattr(train, "_model", interrupted)
+            status, _, err = program(shards)
+        assert status == 130 and err.startswith(wanted), err
 
 
 def test_a_checkpoint_every_15_minutes_too(program, shards, tmp_path, monkeypatch):
@@ -347,31 +383,3 @@ def test_more_gpus_than_there_are_is_said(program, shards):
     _, lines, _ = program(shards, "--max_steps=1", "--num_gpu=3")
     if not tf.config.list_physical_devices("GPU"):
         assert "No GPUs found. Training on CPU, one replica for --num_gpu=3." in lines
-
-
-REPLICAS = """
-import sys
-from starter import flags, train
-from tfvc import strategy
-values = {name: default for name, (_, default, _) in train.FLAGS.items()} | eval(sys.argv[1])
-settings = type("Settings", (), values)
-print(train.train(settings, "cpu:2"))
-settings.num_epochs = 2
-print(train.train(settings, "cpu:2"))
-"""
-
-
-def test_two_replicas_train_save_and_go_on(shards, tmp_path):
-    given = {"train_data_pattern": str(shards), "train_dir": str(tmp_path / "run"), "num_classes": CLASSES}
-    given |= {"feature_sizes": str(WIDTH), "batch_size": 4, "num_epochs": 1}
-    result = subprocess.run(
-        [sys.executable, "-c", REPLICAS, repr(given)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
-    lines = result.stdout.splitlines()
-    assert result.returncode == 0 and "5" in lines and lines[-1] == "10", (
-        result.stdout + result.stderr[-3000:]
-    )
-    assert any(re.fullmatch(LOOK, line) for line in lines) and "reading past the 5 batches" in result.stdout

@@ -1,5 +1,7 @@
 """The training step: its loss, its gradients over replicas, its optimisers and its rate."""
 
+import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from golden import read
+from test_starter_train import CLASSES, LOOK, WIDTH, video, write
 
 from starter import losses, models, trainer
 
@@ -80,6 +83,36 @@ def test_replicas_sum_their_gradients_and_then_clip():
         text=True,
     )
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+RUN = """
+import sys
+from starter import flags, train
+from tfvc import strategy
+values = {name: default for name, (_, default, _) in train.FLAGS.items()} | eval(sys.argv[1])
+settings = type("Settings", (), values)
+print(train.train(settings, "cpu:2"))
+settings.num_epochs = 2
+print(train.train(settings, "cpu:2"))
+"""
+
+
+def test_two_replicas_train_save_and_go_on(tmp_path):
+    shards = tmp_path / "train.tfrecord"
+    write(shards, [video(k) for k in range(40)])
+    given = {"train_data_pattern": str(shards), "train_dir": str(tmp_path / "run"), "num_classes": CLASSES}
+    given |= {"feature_sizes": str(WIDTH), "batch_size": 4, "num_epochs": 1}
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, repr(given)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0 and "5" in lines and lines[-1] == "10", (
+        result.stdout + result.stderr[-3000:]
+    )
+    assert any(re.fullmatch(LOOK, line) for line in lines) and "reading past the 5 batches" in result.stdout
 
 
 @pytest.mark.parametrize("norm", [0.1, 1e9])

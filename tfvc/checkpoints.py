@@ -81,12 +81,14 @@ def save(folder, model, optimizer, progress, keep=2):
                 f"the data; an earlier checkpoint, if there is one, is kept in {folder}"
             )
     path = folder / f"step-{progress.step:08d}.npz"
+    best = {"best_step": progress.best_step, "best_sha256": progress.best_sha256}
     with files.aside(path) as temporary:
         _write(temporary, arrays | {"progress": np.array(json.dumps(asdict(progress)))})
-        digest = files.sha256(temporary)
-    best = {"best_step": progress.best_step, "best_sha256": progress.best_sha256}
-    files.write_json(path.with_suffix(".json"), {"sha256": digest, **best})
-    _prune(folder, keep, progress.step)
+        # The checksum first: a kill in between leaves no checkpoint, not one that looks damaged.
+        files.write_json(path.with_suffix(".json"), {"sha256": files.sha256(temporary), **best})
+        if path.is_dir():  # not ours
+            os.rename(path, path.with_suffix(".folder"))
+    prune(folder, keep, progress.step)
 
 
 def restore(folder, model, optimizer, keep=2):
@@ -96,49 +98,66 @@ def restore(folder, model, optimizer, keep=2):
     the checkpoints beyond the newest `keep`.
 
     Returns:
-        Its `Progress`, or None where there is no whole checkpoint.
+        Its `Progress`, or None where there is no checkpoint.
 
     Raises:
-        ValueError: the checkpoint is of another model or optimiser.
+        ValueError: the checkpoint is of another model or optimiser; or all are damaged: then none is removed.
     """
     files.sweep(folder)
-    for path in sorted(Path(folder).glob("step-*.npz"), reverse=True):
-        fault = _fault(path)
-        if fault:
-            print(f"{path}: {fault}; passing over it")
-            continue
-        with np.load(path, allow_pickle=False) as stored:
-            _assign(path, stored, _variables(model, optimizer))
-            progress = _progress(stored)
-        _prune(Path(folder), keep, progress.step)
-        return progress
-    return None
+    path = newest(folder, "put a whole one back, or move them away to begin anew")
+    if path is None:
+        return None
+    progress = load(path, model, optimizer)
+    prune(Path(folder), keep, progress.step)
+    return progress
 
 
-def newest(folder):
-    """Path of the newest whole checkpoint, or None. It removes nothing: a run may be writing there."""
+def newest(folder, remedy=""):
+    """Path of the newest whole checkpoint, or None. It removes nothing: a run may be writing there.
+
+    A damaged one is passed over, with a line that names it.
+
+    Args:
+        folder: of the checkpoints; it need not exist.
+        remedy: what to do where all are damaged, for the error; "" = None is returned then.
+
+    Raises:
+        ValueError: all are damaged, and there is a `remedy`.
+    """
+    found, faults = None, []
     for path in sorted(Path(folder).glob("step-*.npz"), reverse=True):
         try:
-            if not _fault(path):
-                return path
+            fault = _fault(path)
         except FileNotFoundError:  # the run has removed it meanwhile
             continue
-    return None
+        if not fault:
+            found = path
+            break
+        faults.append(f"{path}: {fault}")
+    if faults and remedy and not found:
+        raise ValueError(f"no checkpoint is whole: {'; '.join(faults)}; {remedy}")
+    for line in faults:
+        print(f"{line}; passing over it", flush=True)
+    return found
 
 
-def load(path, model):
-    """Puts the weights of a checkpoint into a built model; its optimiser's state is left out.
+def load(path, model, optimizer=None):
+    """Puts the weights of a checkpoint into a built model and, if it is given, a built optimiser.
 
     Returns:
         Its `Progress`.
 
     Raises:
-        ValueError: the checkpoint is of another model.
+        ValueError: the checkpoint is of another model or optimiser, or damaged.
         FileNotFoundError: it is not there (any more).
     """
-    with np.load(path, allow_pickle=False) as stored:
-        _assign(path, stored, _variables(model))
-        return _progress(stored)
+    variables = _variables(model, optimizer)
+    try:
+        progress, arrays = _read(path, {key.split("/")[0] for key, _ in variables})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; take another checkpoint") from None
+    _assign(path, arrays, variables)
+    return progress
 
 
 def _variables(model, optimizer=None):
@@ -149,9 +168,21 @@ def _variables(model, optimizer=None):
     return [(f"{g}/{i:04d}/{v.path}", v) for g, variables in groups for i, v in enumerate(variables)]
 
 
-def _progress(stored):
-    tree = json.loads(str(stored["progress"]))
-    return Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
+def _read(path, groups=()):
+    """The Progress in a file, and its arrays of some groups; ValueError where it is not what `save` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            tree = json.loads(str(stored["progress"]))
+            arrays = {key: stored[key] for key in stored.files if key.split("/")[0] in groups}
+        progress = Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
+    except (ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+        raise ValueError(f"damaged ({files.first_line(error)})") from None
+    for name, default in asdict(Progress(best=0.0)).items():
+        value = getattr(progress, name)
+        kinds = (int, float, type(None)) if type(default) is float else type(default)
+        if not isinstance(value, kinds):
+            raise ValueError(f"damaged (its {name} is of type {type(value).__name__})")
+    return progress, arrays
 
 
 def _plain(key):
@@ -159,15 +190,12 @@ def _plain(key):
     return re.sub(r"_\d+(?=/|$)", "", key)
 
 
-def _assign(path, stored, variables):
-    groups = {key.split("/")[0] for key, _ in variables}
-    keys = [k for k in stored.files if k.split("/")[0] in groups]
-    if len(keys) != len(variables):
-        raise ValueError(
-            f"{path}: {len(keys)} variables; expected {len(variables)} ({' and '.join(sorted(groups))})"
-        )
-    for old, (key, variable) in zip(sorted(keys), sorted(variables, key=lambda pair: pair[0]), strict=True):
-        value = stored[old]
+def _assign(path, arrays, variables):
+    if len(arrays) != len(variables):
+        groups = " and ".join(sorted({key.split("/")[0] for key, _ in variables}))
+        raise ValueError(f"{path}: {len(arrays)} variables; expected {len(variables)} ({groups})")
+    for old, (key, variable) in zip(sorted(arrays), sorted(variables, key=lambda pair: pair[0]), strict=True):
+        value = arrays[old]
         if _plain(old) != _plain(key) or value.shape != tuple(variable.shape):
             raise ValueError(
                 f"{path}: holds {old} {value.shape}, the model has {key} {tuple(variable.shape)}"
@@ -188,27 +216,40 @@ def _recorded(path):
     try:
         tree = files.read_json(path.with_suffix(".json"))
         return {k: kind(tree[k]) for k, kind in (("sha256", str), ("best_step", int), ("best_sha256", str))}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _fault(path):
     """What is wrong with a checkpoint, or ""."""
+    if path.is_dir():
+        return "a folder, not a file"
     record = _recorded(path)
     if record is None:
-        return "its checksum is missing or damaged (killed while saving?)"
+        return "its checksum is missing or damaged"
     if files.sha256(path) != record["sha256"]:
         return "damaged (its checksum differs)"
+    try:
+        step = _read(path)[0].step
+    except ValueError as error:
+        return str(error)
+    if path.stem != f"step-{step:08d}":
+        return f"damaged (it says that it is of step {step})"
     best = path.with_name(f"best-{record['best_step']:08d}.keras")
     if record["best_step"] and not (best.is_file() and files.sha256(best) == record["best_sha256"]):
         return f"its best model, {best.name}, is missing or damaged"
     return ""
 
 
-def _prune(folder, keep, step):
+def prune(folder, keep, step):
     """Keeps the newest checkpoints up to `step`, and the best models that they speak of; nothing else.
 
-    What lies beyond `step` was passed over when the run went on from an earlier one.
+    What lies beyond `step` was passed over when the run went on from an earlier one: call it then.
+
+    Args:
+        folder: Path of the checkpoints.
+        keep: how many.
+        step: of the run.
     """
     kept, wanted = 0, set()
     for path in sorted(folder.glob("step-*.npz"), reverse=True):
@@ -217,5 +258,5 @@ def _prune(folder, keep, step):
             kept += 1
             wanted |= {path.name, f"{path.stem}.json", f"best-{record['best_step']:08d}.keras"}
     for path in (*folder.glob("step-*"), *folder.glob("best-*.keras")):
-        if path.name not in wanted:
+        if path.name not in wanted and not path.is_dir():
             path.unlink()

@@ -3,7 +3,10 @@
 A flag says where and which; the recipe says what and how much.
 """
 
+import errno
+import math
 import os
+import re
 import sys
 
 from absl import flags
@@ -12,8 +15,43 @@ import tfvc
 from tfvc import files, names, recipe
 
 
+class _Whole(flags.IntegerParser):
+    """absl's, without Python's own words in the message."""
+
+    def convert(self, argument):
+        try:
+            return super().convert(argument)
+        except ValueError:
+            raise ValueError("expected a whole number") from None
+
+
+class _Real(flags.FloatParser):
+    """absl's, which takes NaN for a number within any bounds."""
+
+    def convert(self, argument):
+        try:
+            value = super().convert(argument)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError("expected a number")
+        return value
+
+
+def number(name, default, text, low, high, values):
+    """Defines the flag of a number: whole where `low` is. Bounds included, neither NaN nor infinite.
+
+    Args:
+        name, default, text: of the flag.
+        low, high: the bounds.
+        values: absl `FlagValues`.
+    """
+    parser = (_Whole if isinstance(low, int) else _Real)(low, high)
+    flags.DEFINE(parser, name, default, text, values, flags.ArgumentSerializer())
+
+
 def _define_seed(name, default, text, flag_values):
-    flags.DEFINE_integer(name, default, text, 0, 2**32 - 1, flag_values=flag_values)  # NumPy's bounds
+    number(name, default, text, 0, 2**32 - 1, flag_values)  # NumPy's bounds
 
 
 _SHARED = {
@@ -49,6 +87,9 @@ _MEMORY = (
     "train.batch_size, backbone.batch_size, data.cache_mb, data.frames or model_args.units, or pool the "
     "features (backbone.pooling=avg)"
 )
+# What TensorFlow takes for exhausted resources too: `{{node x}} /run/events; No space left on device`.
+_CAUSES = "|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)))
+_NOT_MEMORY = re.compile(rf"(?:(?:^|\}}\}} )(?P<path>[^;{{}}\n]+); )?(?P<what>{_CAUSES})", re.MULTILINE)
 
 
 class Usage(ValueError):
@@ -124,7 +165,10 @@ def _tensorflow_errors():
 def _text(error, memory):
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"{error.filename or 'i/o'}: {error.strerror}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    exhausted = type(error).__name__ == "ResourceExhaustedError"
+    if exhausted and (match := _NOT_MEMORY.search(str(error))):
+        return f"{match['path'] or 'i/o'}: {match['what']}"
+    if isinstance(error, MemoryError) or exhausted:
         return f"out of memory; lower {memory} ({files.first_line(error)})"
     if isinstance(error, _tensorflow_errors()):
         return f"TensorFlow: {files.first_line(error)} (TFVC_DEBUG=1 shows the whole traceback)"

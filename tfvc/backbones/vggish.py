@@ -194,13 +194,17 @@ def load_pca(path=""):
     """The PCA of a `.npz` file with `pca_eigen_vectors` and `pca_means`.
 
     Args:
-        path: the file; "": AudioSet's `vggish_pca_params.npz`, looked for as weights are.
+        path: the file; "": AudioSet's `vggish_pca_params.npz`, looked for as weights are; "random": one drawn
+            from seed 0, to try things out.
 
     Raises:
         FileNotFoundError: it is not there.
         ValueError: another kind of file.
     """
-    path = Path(path) if path else _fetch("vggish_pca", "or name it: --vggish_pca=FILE")
+    if path == "random":
+        drawn = np.random.default_rng(0).standard_normal((EMBEDDING, EMBEDDING)) / np.sqrt(EMBEDDING)
+        return Pca(drawn, np.zeros(EMBEDDING))
+    path = Path(path) if path else _fetch("vggish_pca", "or say --vggish_pca=FILE, or =random to try")
     try:
         with np.load(path, allow_pickle=False) as file:
             return Pca(file["pca_eigen_vectors"], file["pca_means"])

@@ -13,7 +13,6 @@ import contextlib
 import math
 import os
 import re
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ import tensorflow as tf
 
 from tfvc import files as files_
 from tfvc.data import salvage, schema, sources
+from tfvc.data.report import Report
 from tfvc.data.sources import files
 from tfvc.names import suggest
 
@@ -30,7 +30,6 @@ _CHUNK = 4 << 20  # bytes of clips that are parsed at once
 _DRAWN = 256 << 20  # bytes of clips to draw from
 _FILES = 8  # files open at once when shuffling
 _LEFT = 32 << 20  # bytes of a file for each part of what was left out
-_SHOWN = 20  # faults printed; the others are counted
 _PEEK = 4  # files, and records of each, looked at before the first batch
 _MARK = "\u2063"  # invisible; finds our line again in what TensorFlow makes of it
 
@@ -42,7 +41,7 @@ class Records:
     Args:
         patterns: files, as `files` takes them.
         rows: `recipe.Feature` rows, all with their final shape.
-        num_classes: C.
+        num_classes: C; None = labels are not looked at, and have no columns.
         segment_size: frames of a rated segment; 0 = whole clips.
     """
 
@@ -50,49 +49,6 @@ class Records:
     rows: list
     num_classes: int
     segment_size: int = 0
-
-
-class Report:
-    """What could not be read: `faults` holds `(file, offset in bytes, reason)`, each place once.
-
-    Example:
-        >>> report = Report()
-        >>> report.add("a.tfrecord", 12, "cut short")
-        skipped: a.tfrecord, byte 12: cut short
-        >>> report.summary()
-        'skipped 1 damaged place or record in 1 file: a.tfrecord (1)'
-    """
-
-    def __init__(self):
-        self.faults = []
-        self._seen, self._lock = set(), threading.Lock()
-
-    def add(self, file, offset, reason):
-        """Keeps and prints a fault, unless it is known, from another epoch say."""
-        with self._lock:
-            if (file, offset) in self._seen:
-                return
-            self._seen.add((file, offset))
-            self.faults.append((file, offset, reason))
-            count = len(self.faults)
-        if count <= _SHOWN:
-            print(f"skipped: {_said(file, offset, reason)}", flush=True)
-        elif count == _SHOWN + 1:
-            print("skipped: more; from here on they are only counted", flush=True)
-
-    def summary(self):
-        """One closing line; "" where nothing was wrong."""
-        if not self.faults:
-            return ""
-        count = {}
-        for file, _, _ in self.faults:
-            count[file] = count.get(file, 0) + 1
-        total = len(self.faults)
-        worst = sorted(count, key=lambda file: (-count[file], file))
-        named = ", ".join(f"{files_.shown(file)} ({count[file]})" for file in worst[:5])
-        rest = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
-        places = "damaged place or record" if total == 1 else "damaged places or records"
-        return f"skipped {total} {places} in {len(worst)} file{'s'[: len(worst) > 1]}: {named}{rest}"
 
 
 def batches(
@@ -169,6 +125,7 @@ class _Reader:
         self.opened = {}  # file -> what `sources.locate` says
         self.surveyed = {}  # file -> _Surveyed, where something was left out
         self.over, self.any_whole = set(), False
+        self.nothing = None  # what no record at all is parsed to
         self.parallel = min(os.cpu_count() or 1, 16)
         size = sum(math.prod(row.shape) * tf.as_dtype(row.dtype).size for row in records.rows)
         self.chunk = min(max(_CHUNK // size, 1), 256)
@@ -239,6 +196,8 @@ class _Reader:
             inputs, labels, ids, lengths, *weights = schema.parse_segments(records, rows, classes, size)
         else:
             inputs, labels, ids, lengths, *weights = schema.parse_batch(records, rows, classes, True)
+        if classes is None:
+            labels = tf.zeros([tf.shape(ids)[0], 0])
         if certain and not size:  # a record without anything asked for may be of another schema
             there = [length > 0 for length in lengths.values()]
             there += [tf.reduce_any(inputs[row.name] != 0, 1) for row in rows if len(row.shape) == 1]
@@ -249,7 +208,7 @@ class _Reader:
 
     def _open(self, index):
         """Path and compression of a file, and in how many parts to hand back what was left out."""
-        if index not in self.opened:
+        if index not in self.opened or not tf.io.gfile.exists(self.opened[index][0]):  # gone meanwhile
             self.opened[index] = sources.locate(self.files[index], self.copies)
         path, zipped, length = self.opened[index]
         return path, "GZIP" if zipped else "", np.int64(1 + max(length, 0) // _LEFT)
@@ -271,17 +230,27 @@ class _Reader:
             try:
                 found = self._unparsed(index, set(ordinals.tolist()))
             except (tf.errors.OpError, OSError) as error:
-                self._fault(index, 0, f"cannot be read ({sources.why(self.files[index], error)})")
+                reason = f"cannot be read ({sources.why(self.files[index], error)})"
+                self.report.add(self.files[index], 0, reason, self.stop)
         self.any_whole |= bool(found) or size > 0
         self.over.add(index)
         if (
             len(self.over) == len(self.files) and not self.any_whole
         ):  # with epochs=None it would go on for ever
-            what = f"{self.records.patterns}: no whole record in {len(self.files)} files"
-            raise ValueError(f"{_MARK}{what}{_MARK}")
-        records = [salvage.record(self.surveyed[index].path, offset) for offset in found[part::parts]]
+            count = f"{len(self.files)} file{'s'[: len(self.files) > 1]}"
+            raise ValueError(f"{self.records.patterns}: no whole record in {count}; give others")
+        offsets = found[part::parts]
+        values = self._eager([salvage.record(self.surveyed[index].path, offset) for offset in offsets])
+        return np.bool_(part + 1 == parts), *values
+
+    def _eager(self, records):
+        if not records and self.nothing is not None:  # of every file that is whole
+            return self.nothing
         outputs = self._parse(tf.constant(records, tf.string, [len(records)]))
-        return np.bool_(part + 1 == parts), *(value.numpy() for value in tf.nest.flatten(outputs))
+        values = [value.numpy() for value in tf.nest.flatten(outputs)]
+        if not records:
+            self.nothing = values
+        return values
 
     def _unparsed(self, index, known):
         if index not in self.surveyed:
@@ -291,22 +260,16 @@ class _Reader:
 
     def _survey(self, index, known):
         """Tells what is wrong with a file. `known` records have been parsed, so they are whole."""
-        path, zipped, _ = self.opened[index]
-        where, reason = "", None
-        if zipped:
-            packed, path, where = path, self.copies.path(self.files[index]), " (in the unpacked file)"
-            reason = salvage.unzip(packed, path)
-        faults, offsets = salvage.survey(path, known)
-        size, bad = sources.length(path, False), set()
-        if reason or not size:
-            faults.append((size, reason or "an empty file"))
-        for offset, text in faults:
-            self._fault(index, offset, text + where)
+        name = self.files[index]
+        faults, path, offsets = sources.look_through(name, self.opened[index], known, self.copies)
+        for offset, reason in faults:
+            self.report.add(name, offset, reason, self.stop)
+        bad = set()
         for n, offset in enumerate(offsets):
             reason = None if n in known else self._reason(salvage.record(path, offset))
             if reason is not None:
                 bad.add(n)
-                self._fault(index, offset, reason + where)
+                self.report.add(name, offset, reason, self.stop)
         return _Surveyed(path, offsets, bad)
 
     def _reason(self, record):
@@ -319,34 +282,36 @@ class _Reader:
                 reason = files_.first_line(error)
         return reason
 
-    def _fault(self, index, offset, reason):
-        name = self.files[index]
-        if self.stop:
-            remedy = "mend or remove the file, or read on with --on_corrupt=skip"
-            raise ValueError(f"{_MARK}{_said(name, offset, reason)}; {remedy}{_MARK}")
-        self.report.add(name, offset, reason)
-
     # --- before the first batch
 
     def check_streams(self):
-        """Refuses streams of which no first record has any, and says which of them are missing.
+        """Refuses streams of which no first record has any, or has any of this size, and says which are
+        missing: a wrong flag is told before the whole set is read.
 
         Raises:
             ValueError: what the records hold instead is named.
         """
-        held, count = set(), 0
+        held, count = {}, 0
         for index in range(min(_PEEK, len(self.files))):
             path, kind, _ = self._open(index)
             dataset = tf.data.TFRecordDataset(path, kind, _READ).take(_PEEK).ignore_errors()
             for record in dataset.as_numpy_iterator():
                 with contextlib.suppress(ValueError):
-                    held |= schema.streams(record)
+                    for name, width in schema.streams(record).items():
+                        held.setdefault(name, set()).add(width)
                     count += 1
         names = [row.name for row in self.records.rows]
         absent = [name for name in names if name not in held]
+        first = f"(seen in the first {count} records)"
+        for row in self.records.rows:
+            found, wanted = held.get(row.name, set()) - {None}, schema.width(row)
+            if found and wanted not in found:
+                sizes = " or ".join(map(str, sorted(found)))
+                raise ValueError(
+                    f"{self.records.patterns}: {row.name} has size {sizes}, not {wanted} {first}"
+                )
         if not held or not absent:
             return
-        first = f"(seen in the first {count} records)"
         if len(absent) == len(names):
             raise ValueError(f"{self.records.patterns}: {suggest('stream', absent[0], sorted(held))} {first}")
         print(f"{self.records.patterns}: no {', '.join(absent)} {first}; read as masked", flush=True)
@@ -379,14 +344,13 @@ def _call(function, inputs, *outputs):
     """Calls a Python function from the graph; `outputs` are `(dtype, shape)`."""
 
     def run(*values):
-        values = function(*(value.item() if value.ndim == 0 else value for value in values))
+        try:
+            values = function(*(value.item() if value.ndim == 0 else value for value in values))
+        except ValueError as error:
+            raise ValueError(f"{_MARK}{error}{_MARK}") from None
         values = values if isinstance(values, tuple) else (values,)
         return [value.encode() if isinstance(value, str) else value for value in values]
 
     results = tf.numpy_function(run, inputs, [dtype for dtype, _ in outputs], stateful=True)
     results = [tf.ensure_shape(value, shape) for value, (_, shape) in zip(results, outputs, strict=True)]
     return results[0] if len(results) == 1 else tuple(results)
-
-
-def _said(file, offset, reason):
-    return f"{files_.shown(file)}, byte {offset}: {reason}"

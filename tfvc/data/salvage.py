@@ -3,6 +3,10 @@
 A record lies in the file as its length (8 bytes), the masked CRC-32C of these 8 bytes, the data, and the
 masked CRC-32C of the data. Where the data is damaged, the next record follows as the length says; where the
 length is, the next place counts at which all four fit. Only damaged files come here, so NumPy is fast enough.
+
+Damage is by chance here. Against a file made to harm there is no guard: TensorFlow, which reads first, takes
+memory for whatever length a record claims under a CRC that fits, and where there is not as much, the process
+ends.
 """
 
 import struct
@@ -13,6 +17,7 @@ import tensorflow as tf
 
 HEADER, FRAMING = 12, 16  # bytes before a record's data, and around it
 _BLOCK = 4 << 20
+_ZIPPED = 64 << 10  # bytes that are unpacked at once
 _LANES = 1024
 
 
@@ -53,21 +58,39 @@ def record(path, offset):
 def unzip(path, target):
     """Unpacks a gzip file as far as it goes, several members too.
 
+    What a damaged block still gives is kept: where only the checksum at a member's end is wrong, all of it.
+
     Returns:
-        None, or what is wrong with it.
+        None, or what is wrong with it and where, in bytes of the gzip file.
     """
     with tf.io.gfile.GFile(path, "rb") as file, open(target, "wb") as out:
-        unpack, fresh = zlib.decompressobj(31), True
-        while block := file.read(_BLOCK):
-            try:
-                while block:
-                    out.write(unpack.decompress(block))
-                    block, fresh = unpack.unused_data, False
-                    if unpack.eof:
-                        unpack, fresh = zlib.decompressobj(31), True
-            except zlib.error as error:
-                return f"gzip stream damaged ({error})"
-    return None if fresh else "gzip stream cut short"
+        unpack, at = zlib.decompressobj(31), 0
+        fresh = True  # between members
+        while block := file.read(_ZIPPED):
+            while block:
+                before = unpack.copy()
+                try:
+                    data = unpack.decompress(block)
+                except zlib.error as error:
+                    good = _unpacked(before, block, out)
+                    reason = str(error).rpartition(": ")[2]
+                    return f"zipped byte {at + good} or before: gzip stream damaged ({reason})"
+                out.write(data)
+                at += len(block) - len(unpack.unused_data)
+                block, fresh = unpack.unused_data, False
+                if unpack.eof:
+                    unpack, fresh = zlib.decompressobj(31), True
+    return None if fresh else f"zipped byte {at}: gzip stream cut short"
+
+
+def _unpacked(unpack, block, out):
+    """Unpacks a damaged block, of which zlib gives nothing as a whole; returns how many bytes went in."""
+    for place in range(len(block)):
+        try:
+            out.write(unpack.decompress(block[place : place + 1]))
+        except zlib.error:
+            return place
+    return len(block)
 
 
 def crc32c(data):

@@ -200,19 +200,19 @@ def fault(record, rows, num_classes, segment_size=0):
 
     Args:
         record: bytes.
-        rows, num_classes: as `parse_batch` takes them.
+        rows, num_classes: as `parse_batch` takes them; None = labels (and segments) are not looked at.
         segment_size: frames of a segment, where segments are read; else 0.
 
     Example:
         >>> from tfvc.recipe import Feature
         >>> rows = [Feature("frames", (4, 2), "uint8")]
         >>> fault(serialize("a", [3], {"frames": np.zeros((1, 2), "uint8")}, rows), rows, 3)
-        "record 'a': label 3; expected 0 to 2"
+        "record 'a': label 3; expected 0 to 2 (num_classes=3)"
     """
     try:
-        example = tf.train.SequenceExample.FromString(record)
-    except DecodeError:
-        return "no tf.train.Example or SequenceExample"
+        example = _example(record)
+    except ValueError as error:
+        return str(error)
     context, lists = example.context.feature, example.feature_lists.feature_list
     values = {name: context[name].bytes_list.value for name in IDS if name in context}
     clip_id = next((value[0] for value in values.values() if len(value) == 1 and value[0]), None)
@@ -228,27 +228,42 @@ def fault(record, rows, num_classes, segment_size=0):
         wrong = _vector_fault(context, row) if len(row.shape) == 1 else _frames_fault(context, lists, row)
         if wrong:
             return f"{name}: {row.name} {wrong}"
+    if num_classes is None:
+        return None
     key = "segment_labels" if segment_size else "labels"
     if key in context and context[key].WhichOneof("kind") not in (None, "int64_list"):
         return f"{name}: {key} are no integers"
     labels = context[key].int64_list.value if key in context else []
     bad = next((label for label in labels if not 0 <= label < num_classes), None)
     if bad is not None:
-        return f"{name}: label {bad}; expected 0 to {num_classes - 1}"
+        return f"{name}: label {bad}; expected 0 to {num_classes - 1} (num_classes={num_classes})"
     return _segment_fault(context, rows, segment_size, name) if segment_size else None
 
 
+def width(row):
+    """What one vector, or one frame, of a row counts: floats, or bytes."""
+    return row.shape[0] if len(row.shape) == 1 else _frame_bytes(row)
+
+
 def streams(record):
-    """Names of what a record holds besides id, labels and segments.
+    """What a record holds besides id, labels and segments: name -> `width`, or None where none is to be seen.
 
     Raises:
         ValueError: not a record.
     """
+    example = _example(record)
+    found = {name: len(value.float_list.value) or None for name, value in example.context.feature.items()}
+    for name, value in example.feature_lists.feature_list.items():
+        first = value.feature[0].bytes_list.value if value.feature else ()
+        found[name] = len(first[0]) if first else None
+    return {name: size for name, size in found.items() if name not in _CONTEXT}
+
+
+def _example(record):
     try:
-        example = tf.train.SequenceExample.FromString(record)
+        return tf.train.SequenceExample.FromString(record)
     except DecodeError:
         raise ValueError("no tf.train.Example or SequenceExample") from None
-    return {*example.context.feature, *example.feature_lists.feature_list} - _CONTEXT
 
 
 def checked(value, right, message):

@@ -1,5 +1,7 @@
 """Which files a pattern means, on disk and elsewhere, and how one of them is opened."""
 
+import glob
+import os
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfvc import files as files_
+from tfvc.data import salvage
 
 _GZIP = b"\x1f\x8b"
 
@@ -17,10 +20,12 @@ def files(patterns):
     Args:
         patterns: comma-separated text, or a list: paths with wildcards; `gs://` paths with wildcards;
             `http://` and `https://` addresses, taken as they are and streamed through tensorflow-io.
+            A file that is there by the very name, brackets and all, is that file. In a list, names may hold
+            commas; in text they may not: write `?` for a comma. Wildcards pass over hidden files.
 
     Raises:
         FileNotFoundError: a pattern that matches nothing.
-        ValueError: no pattern, or a kind of address that cannot be read here.
+        ValueError: no pattern, a folder, or a kind of address that cannot be read here.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -39,16 +44,36 @@ def files(patterns):
             _load_http(pattern)
             found.add(pattern)
             continue
-        try:
-            matches = [file for file in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(file)]
-        except tf.errors.OpError as error:
-            raise ValueError(f"{pattern}: cannot be listed ({why(pattern, error)})") from None
-        if not matches:
-            raise FileNotFoundError(
-                f"{pattern}: no such file; expected the path or pattern of TFRecord files"
-            )
-        found |= set(matches)
+        found |= set(_matches(pattern))
     return sorted(found)
+
+
+def _matches(pattern):
+    shown, local = files_.shown(pattern), "://" not in pattern
+    listed, is_folder = (_listed, os.path.isdir) if local else (tf.io.gfile.glob, tf.io.gfile.isdir)
+    try:
+        matches = [file for file in listed(pattern) if not is_folder(file)]
+        folder = not matches and is_folder(pattern)
+    except (tf.errors.OpError, OSError) as error:
+        raise ValueError(f"{shown}: cannot be listed ({why(pattern, error)})") from None
+    if folder:
+        raise ValueError(f"{shown}: is a folder; expected files, as '{shown.rstrip('/')}/*'")
+    if not matches:
+        raise FileNotFoundError(f"{shown}: no such file; expected the path or pattern of TFRecord files")
+    broken = [file for file in matches if local and not os.path.exists(file)]
+    if broken:  # TensorFlow would try for ever
+        raise FileNotFoundError(f"{files_.shown(broken[0])}: a link to no file; mend or remove it")
+    return matches
+
+
+def _listed(pattern):
+    """As TensorFlow's glob, which stops at a name that is no UTF-8."""
+    if os.path.lexists(pattern):
+        return [pattern]
+    folder = os.path.dirname(pattern) or "."
+    if os.path.isdir(folder):
+        os.listdir(folder)  # `glob` passes in silence over a folder that may not be read
+    return glob.glob(pattern)
 
 
 class Copies:
@@ -61,14 +86,15 @@ class Copies:
         """A new path for a copy of a file."""
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="tfvc-")
         self._count += 1
-        return str(Path(self._folder.name) / f"{self._count}-{Path(name).name}")
+        return str(Path(self._folder.name) / f"{self._count}-{Path(files_.shown(name)).name[-200:]}")
 
 
 def locate(name, copies):
     """Where to read a file from, whether it is zipped (by its first bytes), and its `length`.
 
     A server of http that cannot send parts of a file is no file system: its file is fetched, and a line says
-    so. Of a file that cannot be read at all the length is -1; reading it says why.
+    so. Of a file that cannot be read at all the length is -1 and the path that of an empty file, since
+    TensorFlow, told to pass over errors, would try to open it for ever; `look_through` says why.
     """
     try:
         if _is_http(name) and not _serves_parts(name):
@@ -76,11 +102,17 @@ def locate(name, copies):
             path = copies.path(name)
             urllib.request.urlretrieve(name, path)
             name = path
+        if files_.shown(name) != name:  # TensorFlow takes names in UTF-8 only
+            path = copies.path(name)
+            os.symlink(os.path.abspath(name), path)
+            name = path
         with tf.io.gfile.GFile(name, "rb") as file:
             zipped = file.read(len(_GZIP)) == _GZIP
         return name, zipped, length(name, zipped)
     except (tf.errors.OpError, OSError):
-        return name, False, -1
+        blank = copies.path(name)
+        Path(blank).touch()
+        return blank, False, -1
 
 
 def length(path, zipped):
@@ -91,6 +123,34 @@ def length(path, zipped):
             return size
         file.seek(max(0, size - 4))
         return int.from_bytes(file.read(4), "little")
+
+
+def look_through(name, located, known, copies):
+    """Finds what is wrong with a file, and where its whole records lie.
+
+    Args:
+        name: of the file.
+        located: what `locate` says of it.
+        known: numbers of records that are known to be whole.
+        copies: a Copies, for the unpacked file.
+
+    Returns:
+        `(faults, path, offsets)`: `(offset, reason)` of each fault; the file, unpacked; offsets in it.
+
+    Raises:
+        tf.errors.OpError, OSError: it cannot be read at all.
+    """
+    path, zipped, size = located
+    path, reason = path if size >= 0 else name, None
+    if zipped:
+        packed, path = path, copies.path(name)
+        reason = salvage.unzip(packed, path)
+    faults, offsets = salvage.survey(path, known)
+    size = length(path, False)
+    if reason or not size:
+        faults.append((size, reason or "an empty file"))
+    where = " (in the unpacked file)" if zipped else ""
+    return [(offset, text + where) for offset, text in faults], path, offsets
 
 
 def why(name, error):
