@@ -141,7 +141,9 @@ def test_the_program_runs_as_a_file_from_anywhere(shards, tmp_path):
         text=True,
     )
     assert result.returncode == 0 and "training step 1 | Loss: " in result.stdout, result.stderr
-    assert result.stderr == ""
+    # TensorFlow 2.21 has lines of its own, which no setting silences.
+    own = [n for n in result.stderr.splitlines() if not re.match(r"[IWE]0000 |WARNING: All log|To enable", n)]
+    assert not own, own
 
 
 def test_stopping_and_going_on_ends_where_one_run_does(program, shards, tmp_path):

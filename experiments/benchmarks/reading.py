@@ -19,7 +19,7 @@ OPTIONS = {
     "rounds": 5,
     "shards": 6,
     "records": 200,  # a shard
-    "passes": 3,
+    "passes": 8,  # in one go: to start takes ours 0.15 s, the others 0.05 s
     "batch_size": 128,
     "seed": 0,
 }
