@@ -67,10 +67,7 @@ def repack(pattern, output_dir, feature_names=("rgb", "audio"), feature_sizes=(1
     report, copies = records.Report(), sources.Copies()
 
     def fault(source, offset, reason):
-        if on_corrupt == "stop":
-            remedy = "mend or remove the file, or read on with --on_corrupt=skip"
-            raise ValueError(f"{files.shown(source)}, byte {offset}: {reason}; {remedy}")
-        report.add(source, offset, reason)
+        report.add(source, offset, reason, stop=on_corrupt == "stop")
 
     total, written, kept = 0, 0, 0
     with files.locked(output_dir, "writing into"), cli.progress(len(targets), 0, "shard") as bar:
@@ -119,12 +116,11 @@ def _shard(source, target, rows, copies, fault):
 
     from tfvc.data import schema, sources
 
-    path, zipped, size = sources.locate(source, copies)
-    path = path if size >= 0 else source  # reading it says why it cannot be read
+    located = sources.locate(source, copies)
     names, held, count = [row.name for row in rows], set(), 0
     with contextlib.suppress(_NothingError), files.aside(target) as temporary:
-        with tf.io.TFRecordWriter(str(temporary), "GZIP" if zipped else "") as writer:
-            for offset, record, where in _whole(source, path, zipped, size, copies, fault):
+        with tf.io.TFRecordWriter(str(temporary), "GZIP" if located[1] else "") as writer:
+            for offset, record, where in _whole(source, located, copies, fault):
                 wrong = schema.fault(record, rows, _ANY)
                 if wrong:
                     fault(source, offset, wrong + where)
@@ -157,16 +153,18 @@ def _packed(record, names):
     return example.SerializeToString(deterministic=True)
 
 
-def _whole(source, path, zipped, size, copies, fault):
+def _whole(source, located, copies, fault):
     """Yields `(offset, record, where)` of every whole record; what is damaged goes to `fault`.
 
-    TensorFlow reads to the first damaged place; from there on the checksums tell what is whole.
+    TensorFlow reads to the first damaged place; from there on the checksums tell what is whole. `located`:
+    of `sources.locate`.
     """
     import tensorflow as tf
 
     from tfvc.data import salvage, sources
 
-    at, count, where, reason = 0, 0, " (in the unpacked file)" if zipped else "", None
+    path, zipped, size = located
+    at, count, where = 0, 0, " (in the unpacked file)" if zipped else ""
     with contextlib.suppress(tf.errors.OpError):
         for record in tf.data.TFRecordDataset(path, "GZIP" if zipped else "", _READ).as_numpy_iterator():
             yield at, record, where
@@ -174,17 +172,11 @@ def _whole(source, path, zipped, size, copies, fault):
     if at == size > 0:
         return
     try:
-        if zipped:
-            unpacked = copies.path(source)
-            reason = salvage.unzip(path, unpacked)
-            path = unpacked
-        faults, offsets = salvage.survey(path, range(count))
-        if reason or not sources.length(path, False):
-            faults.append((sources.length(path, False), reason or "an empty file"))
+        faults, path, offsets = sources.look_through(source, located, range(count), copies)
     except (tf.errors.OpError, OSError) as error:
-        faults, offsets = [(0, sources.why(source, error))], []
+        faults, offsets = [(0, sources.why(source, error) + where)], []
     for offset, text in faults:
-        fault(source, offset, text + where)
+        fault(source, offset, text)
     for offset in offsets[count:]:
         yield offset, salvage.record(path, offset), where
 

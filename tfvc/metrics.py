@@ -26,8 +26,15 @@ from tfvc.ranking import Ranking
 # --- means and counts ---------------------------------------------------------------------------------------
 
 
+class _Mean(keras.metrics.MeanMetricWrapper):
+    """The mean of a function of each video, which a subclass names and no config need hold."""
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}
+
+
 @keras.saving.register_keras_serializable(package="tfvc")
-class HitAtOne(keras.metrics.MeanMetricWrapper):
+class HitAtOne(_Mean):
     """The share of videos whose best prediction is one of their labels.
 
         mean over videos of [argmax_c p_c is a label]
@@ -59,12 +66,9 @@ class HitAtOne(keras.metrics.MeanMetricWrapper):
     def __init__(self, name="hit_at_one", dtype="float64"):
         super().__init__(topk.hit_at_one, name, dtype)
 
-    def get_config(self):
-        return {"name": self.name, "dtype": self.dtype}
-
 
 @keras.saving.register_keras_serializable(package="tfvc")
-class PrecisionAtEqualRecall(keras.metrics.MeanMetricWrapper):
+class PrecisionAtEqualRecall(_Mean):
     """PERR: of a video with n labels, the share of its n best predictions that are labels.
 
         mean over videos of (1/n) sum over its n best c of [c is a label and p_c > 0]
@@ -96,9 +100,6 @@ class PrecisionAtEqualRecall(keras.metrics.MeanMetricWrapper):
 
     def __init__(self, name="perr", dtype="float64"):
         super().__init__(topk.precision_at_equal_recall, name, dtype)
-
-    def get_config(self):
-        return {"name": self.name, "dtype": self.dtype}
 
 
 class _Counts(keras.metrics.Metric):
