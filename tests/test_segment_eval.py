@@ -157,3 +157,11 @@ def test_a_changed_number_fails_the_golden_check(case, shared, tmp_path):
     path.write_text(json.dumps(tree))
     with pytest.raises(AssertionError, match="aps"):
         golden_metrics.segeval(path, tmp_path)
+
+
+def test_a_shard_that_cannot_be_opened_is_an_error_and_not_a_part_of_the_labels(tmp_path, monkeypatch):
+    from tfvc.data import records
+
+    monkeypatch.setattr(records, "files", lambda pattern: [str(tmp_path / "gone")])
+    with pytest.raises(ValueError, match="gone: not whole, or no records"):
+        segment_eval.read_labels(str(tmp_path / "*"), "")

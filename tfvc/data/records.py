@@ -211,6 +211,8 @@ class _Reader:
         if index not in self.opened or not tf.io.gfile.exists(self.opened[index][0]):  # gone meanwhile
             self.opened[index] = sources.locate(self.files[index], self.copies)
         path, zipped, length = self.opened[index]
+        if length < 0:  # told to pass over errors, TensorFlow would try to open it for ever; `_left` says why
+            path = os.devnull
         return path, "GZIP" if zipped else "", np.int64(1 + max(length, 0) // _LEFT)
 
     def _left(self, index, part, ordinals, size):

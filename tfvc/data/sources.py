@@ -93,8 +93,7 @@ def locate(name, copies):
     """Where to read a file from, whether it is zipped (by its first bytes), and its `length`.
 
     A server of http that cannot send parts of a file is no file system: its file is fetched, and a line says
-    so. Of a file that cannot be read at all the length is -1 and the path that of an empty file, since
-    TensorFlow, told to pass over errors, would try to open it for ever; `look_through` says why.
+    so. Of a file that cannot be read at all the length is -1; reading it says why.
     """
     try:
         if _is_http(name) and not _serves_parts(name):
@@ -110,9 +109,7 @@ def locate(name, copies):
             zipped = file.read(len(_GZIP)) == _GZIP
         return name, zipped, length(name, zipped)
     except (tf.errors.OpError, OSError):
-        blank = copies.path(name)
-        Path(blank).touch()
-        return blank, False, -1
+        return name, False, -1
 
 
 def length(path, zipped):
@@ -140,8 +137,8 @@ def look_through(name, located, known, copies):
     Raises:
         tf.errors.OpError, OSError: it cannot be read at all.
     """
-    path, zipped, size = located
-    path, reason = path if size >= 0 else name, None
+    path, zipped, _ = located
+    reason = None
     if zipped:
         packed, path = path, copies.path(name)
         reason = salvage.unzip(packed, path)
