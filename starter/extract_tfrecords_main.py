@@ -1,7 +1,6 @@
 """Videos to YouTube-8M records: `python -m starter.extract_tfrecords_main`."""
 
 import csv
-import itertools
 import os
 import re
 import sys
@@ -61,9 +60,7 @@ _FLAGS = {
     ),
     "vggish_pca": ("string", "", "AudioSet's vggish_pca_params.npz, or random to try; empty: looked for"),
 }
-MAX_FRAMES, AUDIO = 300, 128
 _LONGEST = 24 * 3600.0  # seconds of a file; no more than the first 300 frames of it are read
-_BATCH = 16  # frames a network call
 _LABEL = re.compile(r"\s*\d{1,18}\s*")  # what an int64 holds
 
 
@@ -133,7 +130,7 @@ def extract(arguments):
     videos = read_videos(arguments.input_videos_csv)
     import tensorflow as tf
 
-    from starter.feature_extractor import YouTube8MFeatureExtractor
+    from tfvc.backbones.yt8m import Networks, YouTube8MFeatureExtractor
 
     extractor = YouTube8MFeatureExtractor(
         arguments.model_dir,
@@ -144,7 +141,7 @@ def extract(arguments):
     print(f"inception: {extractor.weights}")
     if arguments.pca == "random":
         print("pca=random: a random projection, not YouTube-8M's; for trying things out only")
-    sound = _Sound(arguments) if arguments.vggish_weights else None
+    networks = Networks(extractor, _sound(arguments) if arguments.vggish_weights else None)
     output = Path(arguments.output_tfrecords_file)
     written, skipped = 0, []
     bar = cli.progress(len(videos), 0, "video")
@@ -153,7 +150,7 @@ def extract(arguments):
         with files.aside(output) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer, bar:
             for path, labels in videos:
                 try:
-                    record = make_record(path, labels, extractor, sound, arguments, bar)
+                    record = make_record(path, labels, networks, arguments, bar)
                 except (_media_error(), OSError) as error:
                     skipped.append((path, str(error)))
                     bar.write(f"skipped: {files.shown(str(error))}", file=sys.stderr)
@@ -175,18 +172,27 @@ def _media_error():
     return MediaError
 
 
-def make_record(path, labels, extractor, sound, arguments, bar):
+def _sound(arguments):
+    """VGGish and its PCA."""
+    from tfvc.backbones.yt8m import Sound
+
+    sound = Sound(arguments.vggish_weights, arguments.vggish_pca)
+    print(f"vggish: {sound.weights}")
+    if arguments.vggish_pca == "random":
+        print("vggish_pca=random: a random projection, not AudioSet's; for trying things out only")
+    return sound
+
+
+def make_record(path, labels, networks, arguments, bar):
     """One serialised record.
 
     **Source**: the main loop of YouTube-8M's `extract_tfrecords_main.py`.
 
-    **Differs**: which frames are kept, see `tfvc.data.video.iter_frames` (the original's are those that
-    OpenCV reports at least 1000 / frames_per_second ms after the last one kept).
+    **Differs**: see `tfvc.yt8m.clips.streams`.
 
     Args:
         path, labels: of the video.
-        extractor: a `YouTube8MFeatureExtractor`.
-        sound: a `_Sound`, or None.
+        networks: `tfvc.backbones.yt8m.Networks`.
         arguments: the program's flags.
         bar: where notes are written.
 
@@ -199,20 +205,19 @@ def make_record(path, labels, extractor, sound, arguments, bar):
     """
     import tensorflow as tf
 
-    from starter.feature_extractor import quantize
+    from tfvc.backbones.yt8m import AUDIO
+    from tfvc.yt8m import clips
 
     notes = []
-    rgb = _pictures(path, extractor, arguments.frames_per_second, notes)
-    audio = None
-    if sound is not None:
-        audio = sound.features(path, len(rgb), arguments.frames_per_second, notes)
-    if audio is None and arguments.insert_zero_audio_features:
-        audio = np.zeros((len(rgb), AUDIO), "uint8"), np.zeros(AUDIO, "float32")
+    found = clips.streams(path, networks, fps=arguments.frames_per_second, max_seconds=_LONGEST, notes=notes)
     for note in notes:
         bar.write(f"note: {files.shown(path)}: {files.shown(note)}", file=sys.stderr)
-    streams = {arguments.image_feature_key: (quantize(rgb), rgb.mean(0, dtype="float64"))}
-    if audio is not None:
-        streams["audio"] = audio
+    streams = {arguments.image_feature_key: (found["rgb"], found["mean_rgb"])}
+    if "audio" in found or arguments.insert_zero_audio_features:
+        audio = np.zeros((len(found["rgb"]), AUDIO), "uint8")  # behind the sound's end bytes of 0
+        if "audio" in found:
+            audio[: len(found["audio"])] = found["audio"]
+        streams["audio"] = audio, found.get("mean_audio", np.zeros(AUDIO))
     example = tf.train.SequenceExample()
     context = example.context.feature
     context[arguments.video_file_feature_key].bytes_list.value.append(os.fsencode(path))
@@ -224,59 +229,6 @@ def make_record(path, labels, extractor, sound, arguments, bar):
             for frame in frames:
                 rows.add().bytes_list.value.append(frame.tobytes())
     return example.SerializeToString(deterministic=True)
-
-
-def _pictures(path, extractor, fps, notes):
-    """float32 (N, 1024): a row a frame, at most 300."""
-    from tfvc.data.video import iter_frames
-
-    frames = iter_frames(
-        path, fps=fps, size=extractor.size, max_frames=MAX_FRAMES, max_seconds=_LONGEST, warnings=notes
-    )
-    parts = []
-    while batch := [frame for _, frame in itertools.islice(frames, _BATCH)]:
-        parts.append(extractor.extract_frames(batch))
-    return np.concatenate(parts)
-
-
-class _Sound:
-    """VGGish, its PCA, and what they make of a clip."""
-
-    def __init__(self, arguments):
-        from tfvc.backbones import vggish
-
-        self._quantize = vggish.quantize
-        self._pca = vggish.load_pca(arguments.vggish_pca)  # first: it is there, or not, at once
-        self._net = vggish.load(arguments.vggish_weights)
-        if "embedding" not in self._net.outputs:
-            raise ValueError(
-                f"{arguments.vggish_weights}: no dense layers in it, so no embedding; expected fc1, fc2"
-            )
-        print(f"vggish: {self._net.weights}")
-        if arguments.vggish_pca == "random":
-            print("vggish_pca=random: a random projection, not AudioSet's; for trying things out only")
-
-    def features(self, path, frames, fps, notes):
-        """(uint8 (frames, 128), float32 mean (128,)); None where the clip has no sound.
-
-        A frame has the sound of the second that it lies in; behind the sound's end it has bytes of 0. The
-        mean is that of the frames with sound, before they are quantised.
-        """
-        from tfvc.backbones.log_mel import RATE
-        from tfvc.data.audio import read_audio
-
-        second = np.arange(frames) // fps
-        try:
-            waveform = read_audio(
-                path, rate=RATE, max_seconds=_LONGEST, stop_after=int(second[-1]) + 1, warnings=notes
-            )
-        except _media_error() as error:
-            notes.append(f"its audio stream is absent: {error.reason}")
-            return None
-        embeddings, real = self._net.encode(waveform, count=int(second[-1]) + 1)
-        values, real = self._pca.whiten(embeddings)[second], real[second]
-        quantized = self._quantize(values) * real[:, None].astype("uint8")
-        return quantized, values[real].mean(0, dtype="float64")
 
 
 def run(arguments):

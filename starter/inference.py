@@ -154,13 +154,13 @@ def predict(settings):
         _writable(settings.output_model_tgz)
 
     from starter import serving
-    from tfvc.data import records
+    from tfvc.data import records, vocabulary
 
     served = serving.for_inference(settings)
     if settings.output_model_tgz:
         serving.pack(served, settings.output_model_tgz)
         print(f"bundled the model into {files.shown(settings.output_model_tgz)}")
-    names = settings.vocabulary and submissions.vocabulary(settings.vocabulary, served.num_classes)
+    names = settings.vocabulary and vocabulary.class_names(settings.vocabulary, served.num_classes)
     report = records.Report()
     batches = serving.batches(settings.input_data_pattern, served, settings, False, report, labels=False)
     clock, done = time.perf_counter(), 0

@@ -114,18 +114,18 @@ def _shard(source, target, rows, copies, fault):
     """Writes one shard; returns how many records it has. One without any is not written."""
     import tensorflow as tf
 
-    from tfvc.data import schema, sources
+    from tfvc.data import inspection, sources
 
     located = sources.locate(source, copies)
     names, held, count = [row.name for row in rows], set(), 0
     with contextlib.suppress(_NothingError), files.aside(target) as temporary:
         with tf.io.TFRecordWriter(str(temporary), "GZIP" if located[1] else "") as writer:
             for offset, record, where in _whole(source, located, copies, fault):
-                wrong = schema.fault(record, rows, _ANY)
+                wrong = inspection.fault(record, rows, _ANY)
                 if wrong:
                     fault(source, offset, wrong + where)
                     continue
-                held |= schema.streams(record).keys()
+                held |= inspection.streams(record).keys()
                 writer.write(_packed(record, names))
                 count += 1
         if held and held.isdisjoint(names):

@@ -173,13 +173,14 @@ def _model(settings, size):
     """The compiled `starter.trainer.Trainer`; `size` is that of a batch of all replicas."""
     from starter import losses, trainer
     from tfvc.data.schema import SEGMENT_FRAMES
+    from tfvc.optimizers import StaircaseDecay
 
     rows = _rows(settings, SEGMENT_FRAMES) if settings.segment_labels else _rows(settings)
     own = flags.chosen(settings, flags.MODEL)
     network = models.build_model(settings.model, rows, settings.num_classes, own)
     penalty, norm = settings.regularization_penalty, settings.clip_gradient_norm
     model = trainer.Trainer(network, losses.find(settings.label_loss), penalty, norm)
-    rate = trainer.StaircaseDecay(
+    rate = StaircaseDecay(
         settings.base_learning_rate,
         settings.learning_rate_decay,
         settings.learning_rate_decay_examples,

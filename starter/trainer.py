@@ -1,4 +1,4 @@
-"""One training step as the original takes it, its optimisers and its rate; Keras' `fit` runs it."""
+"""One training step as the original takes it, and its optimisers; Keras' `fit` runs it."""
 
 import types
 
@@ -7,46 +7,6 @@ import tensorflow as tf
 from keras import ops
 
 from tfvc import names
-
-
-@keras.saving.register_keras_serializable(package="starter")
-class StaircaseDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """The rate of a step: it falls after every so many examples.
-
-        rate(step) = base * decay ^ floor(step * examples_per_step / decay_examples)
-
-    **Source**: `tf.train.exponential_decay(..., staircase=True)` as YouTube-8M's train.py calls it.
-    **Differs**: the floor is taken in whole numbers and double precision; the original's single precision is
-    off by a few steps beyond 16.7 million examples.
-
-    Args:
-        base: rate of the first step.
-        decay: factor.
-        decay_examples: after how many examples it is applied once more.
-        examples_per_step: batch size times replicas.
-
-    Example:
-        >>> rate = StaircaseDecay(0.5, 0.5, 12, 6)
-        >>> [float(rate(step)) for step in range(4)]
-        [0.5, 0.5, 0.25, 0.25]
-    """
-
-    def __init__(self, base, decay, decay_examples, examples_per_step):
-        self.base, self.decay = base, decay
-        self.decay_examples, self.examples_per_step = decay_examples, examples_per_step
-
-    def __call__(self, step):
-        examples = ops.cast(step, "int64") * self.examples_per_step
-        times = ops.floor(ops.cast(examples, "float64") / self.decay_examples)
-        return ops.cast(self.base * ops.power(ops.convert_to_tensor(self.decay, "float64"), times), "float32")
-
-    def get_config(self):
-        return {
-            "base": self.base,
-            "decay": self.decay,
-            "decay_examples": self.decay_examples,
-            "examples_per_step": self.examples_per_step,
-        }
 
 
 @keras.saving.register_keras_serializable(package="starter")

@@ -6,7 +6,7 @@ import tensorflow as tf
 from golden import read
 
 from starter import readers
-from tfvc.data import records, salvage, schema
+from tfvc.data import inspection, records, salvage
 from tfvc.layers import Dequantize
 from tfvc.recipe import Feature
 
@@ -48,7 +48,9 @@ def _frame_level(path, rated):
         if rows >= 0:
             good.append(blob)
             assert len(reader.prepare_serialized_examples(blob)["num_frames"]) == rows
-        elif set(meta["feature_names"]) <= schema.streams(blob).keys():  # ours reads one that lacks a stream
+        elif (
+            set(meta["feature_names"]) <= inspection.streams(blob).keys()
+        ):  # ours reads one that lacks a stream
             with pytest.raises(tf.errors.InvalidArgumentError):
                 reader.prepare_serialized_examples(blob)
     assert len(golden["rows_per_record"]) - len(good) == len(meta["errors"])

@@ -9,6 +9,7 @@ from golden import read
 
 from starter import losses, models, tf1, trainer
 from tfvc.layers import SampleFrames
+from tfvc.optimizers import StaircaseDecay
 from tfvc.recipe import Feature
 
 ATOL, ATOL_AFTER = 1e-5, 2e-5  # LOADER.md
@@ -91,7 +92,7 @@ def build(golden, meta):
     model = trainer.Trainer(
         network, losses.find(meta["loss"]), meta["regularization_penalty"], meta["clip_gradient_norm"]
     )
-    rate = trainer.StaircaseDecay(
+    rate = StaircaseDecay(
         meta["base_learning_rate"],
         meta["learning_rate_decay"],
         meta["learning_rate_decay_examples"],

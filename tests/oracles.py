@@ -260,10 +260,48 @@ def moe(x, w):
 
 def dbof(x, w, pooling, activation, mask=None, training=False):
     """Starter's DbofModel up to the classifier, in its own order; `w` by its original names."""
-    f = sigmoid if activation == "sigmoid" else lambda v: np.clip(v, 0, 6)
+    top = {"relu6": 6, "relu": np.inf}
+    f = sigmoid if activation == "sigmoid" else lambda v: np.clip(v, 0, top[activation])
     mask = np.ones(x.shape[:2], bool) if mask is None else mask
     if "input_bn/gamma" in w:
         x = _norm(x, w, "input", mask, training)
     c = f(_norm(x @ w["cluster_weights"], w, "cluster", mask, training))
     pooled = pool(c, mask, {"average": "mean", "max": "max"}[pooling])
+    if "hidden1_weights" not in w:
+        return pooled
     return f(_norm(pooled @ w["hidden1_weights"], w, "hidden1", None, training))
+
+
+def signed_sqrt(z):
+    return np.sign(z) * np.sqrt(np.abs(z))
+
+
+def mfb(x, y, w, k, power=None):
+    """Liu et al. 2018, equation 1, one form after the other: (before power and norm, after)."""
+    p = (x @ w["u/kernel"] + w["u/bias"]) * (y @ w["v/kernel"] + w["v/bias"])
+    z = np.stack([p[:, i : i + k].sum(axis=1) for i in range(0, p.shape[1], k)], axis=1)
+    f = {None: z, "relu": np.maximum(z, 0), "signed_sqrt": signed_sqrt(z)}[power]
+    return z, l2(f)
+
+
+def count_sketch(x, h, s, d):
+    """Charikar et al. 2002: each value, with its sign, to its place."""
+    sketch = np.zeros((len(x), d))
+    for i in range(x.shape[1]):
+        sketch[:, h[i]] += s[i] * x[:, i]
+    return sketch
+
+
+def outer_sketch(x, y, hashes, d):
+    """The count sketch of the outer product itself, which the convolution of two sketches equals."""
+    (h, s), (g, t) = hashes
+    z = np.zeros((len(x), d))
+    for i in range(x.shape[1]):
+        for j in range(y.shape[1]):
+            z[:, (h[i] + g[j]) % d] += s[i] * t[j] * x[:, i] * y[:, j]
+    return z
+
+
+def mlb(x, y, w, activation=np.tanh):
+    u, v = (activation(a @ w[f"{n}/kernel"] + w[f"{n}/bias"]) for n, a in (("u", x), ("v", y)))
+    return (u * v) @ w["p/kernel"] + w["p/bias"]

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import benchmarks
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import extraction, reading, step
+from experiments.benchmarks import bilinear, extraction, reading, step
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -63,3 +63,10 @@ def test_the_reading_benchmark_reads_every_record_in_every_way():
         set(results[0].details["seconds"]) == {"ours", "classic", "parallel", "raw", "shuffled", "repacked"}
         and results[0].details["records"] == 12
     )
+
+
+def test_the_bilinear_benchmark_measures_every_case():
+    small = {"rounds": 1, "batch": 2, "visual": 4, "audio": 3, "k": 2, "o": 3}
+    results = bilinear.run(bilinear.OPTIONS | small)
+    assert all(r.value > 0 for r in results) and [r.bar for r in results] == [1 / 1.3, None, None, None]
+    assert set(results[0].details["seconds"]) == {"ours", "projections"}

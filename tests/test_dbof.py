@@ -140,7 +140,7 @@ def test_half_precision_trains():
     [
         ((0, 3), "clusters=0, hidden_size=3: expected at least 1 of each"),
         ((3, 3, "median"), "pooling='median': expected one of average, max"),
-        ((3, 3, "max", "tanh"), "activation='tanh': expected one of relu6, sigmoid"),
+        ((3, 3, "max", "tanh"), "activation='tanh': expected one of relu, relu6, sigmoid"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -151,3 +151,19 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_an_input_without_time_is_refused():
     with pytest.raises(ValueError, match=r"input \(None, 4\); expected \(batch, frames, channels\)"):
         DBoF(3, 3).build((None, 4))
+
+
+@pytest.mark.parametrize("pooling", ("max", "average"))
+@pytest.mark.parametrize("norm", (True, False))
+def test_without_a_hidden_layer_the_pooled_clusters_come_out(pooling, norm):
+    layer = DBoF(7, None, pooling, "relu", norm)
+    layer.build((None, 6, 4))
+    for weight in layer.weights:
+        drawn = RNG.normal(size=weight.shape)
+        weight.assign(np.abs(drawn) + 0.5 if weight.name == "moving_variance" else drawn)
+    assert not [w.path for w in layer.weights if "hidden1" in w.path]
+    for training in (False, True):
+        wanted = oracles.dbof(X.astype("float64"), weights_of(layer), pooling, "relu", MASK, training)
+        assert wanted.shape == (5, 7) and wanted.max() > 0
+        np.testing.assert_allclose(layer(X, mask=MASK, training=training), wanted, atol=2e-5)
+    assert layer.compute_output_shape((5, 6, 4)) == (5, 7)

@@ -12,13 +12,14 @@ import time
 
 import numpy as np
 import pytest
+import stand_ins
 import tensorflow as tf
 from conftest import ROOT
 
 from starter import extract_tfrecords_main as program
 from starter import feature_extractor as fe
 from starter.readers import YT8MFrameFeatureReader
-from tfvc.backbones import log_mel, vggish, weights
+from tfvc.backbones import log_mel, vggish, visual, weights
 from tfvc.data import demo
 from tfvc.data.audio import read_audio
 from tfvc.data.schema import parse_batch
@@ -32,55 +33,9 @@ ZERO = bytes(128)
 # --- what the tests make ----------------------------------------------------------------------------
 
 
-def write_inception(path):
-    """A graph with the tensor names, the deprecated operation and the version of the one of 2015."""
-    generator = np.random.default_rng(0)
-    kernel = generator.normal(0, 0.01, (1, 1, 3, fe.INCEPTION)).astype("float32")
-    v1 = tf.compat.v1
-    with tf.Graph().as_default() as graph:
-        contents = v1.constant(b"", name="DecodeJpeg/contents")
-        picture = tf.io.decode_jpeg(contents, channels=3, name="DecodeJpeg")
-        x = tf.cast(picture, tf.float32)[None]
-        x = tf.raw_ops.ResizeBilinear(images=x, size=[8, 8])
-        moments = [tf.constant(v, name=name) for name, v in NORM.items()]
-        x = tf.identity(x, name="norm")
-        x = tf.nn.conv2d(x, kernel, 1, "VALID")
-        x = tf.nn.avg_pool2d(x, 8, 1, "VALID", name="pool_3")
-        tf.reshape(x, [1, fe.INCEPTION], name="pool_3/_reshape")
-    definition = graph.as_graph_def()
-    node = next(n for n in definition.node if n.name == "norm")
-    node.op = "BatchNormWithGlobalNormalization"
-    node.input.extend(m.op.name for m in moments)
-    node.attr["variance_epsilon"].f = 0.001
-    node.attr["scale_after_normalization"].b = True
-    definition.versions.producer = 8
-    path.write_bytes(definition.SerializeToString())
-    return kernel[0, 0]
-
-
-NORM = {
-    "mean": np.float32([100, 110, 120]),
-    "variance": np.float32([900, 1000, 1100]),
-    "beta": np.float32([0.1, 0.2, 0.3]),
-    "gamma": np.float32([1, 2, 3]),
-}
-
-
-def inception(frames, kernel):
-    """The graph in NumPy, for frames of 8 x 8 or of one colour."""
-    scale = NORM["gamma"] / np.sqrt(NORM["variance"] + 0.001)
-    return ((frames.astype("float64").mean((1, 2)) - NORM["mean"]) * scale + NORM["beta"]) @ kernel
-
-
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("yt8m")
-    np.save(folder / "kernel.npy", write_inception(folder / "classify_image_graph_def.pb"))
-    generator = np.random.default_rng(1)
-    np.save(folder / "mean.npy", generator.normal(0, 0.1, (2048, 1)))
-    np.save(folder / "eigenvals.npy", generator.uniform(0.0, 0.1, (2048, 1)))
-    np.save(folder / "eigenvecs.npy", generator.normal(0, 0.05, (2048, 2048)).astype("float32"))
-    return folder
+    return stand_ins.pictures(tmp_path_factory.mktemp("yt8m"))
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +54,7 @@ def clips(tmp_path_factory):
 def small_vggish(tmp_path_factory):
     """Weights of a narrow VGGish as a SavedModel-free file, and a PCA."""
     folder = tmp_path_factory.mktemp("vggish")
-    model = vggish.build_model(widths=(2, 3, 4, 5), dense=6)
-    generator = np.random.default_rng(2)
-    for layer in (v for v in model.layers if v.weights):
-        layer.set_weights([generator.normal(0, 0.3, w.shape) for w in layer.get_weights()])
-    model.save_weights(folder / "small.weights.h5")
-    np.savez(folder / "pca.npz", pca_eigen_vectors=0.3 * np.eye(128), pca_means=np.zeros((128, 1)))
-    return folder
+    return stand_ins.sound(folder, "small.weights.h5", "pca.npz")
 
 
 def run(tmp_path, lines, *arguments, status=0):
@@ -136,7 +85,7 @@ def frames(record, name):
 def test_features_are_the_published_equations(model_dir):
     pictures = np.random.default_rng(3).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     extractor = fe.YouTube8MFeatureExtractor(str(model_dir))
-    pool = inception(pictures, np.load(model_dir / "kernel.npy"))
+    pool = stand_ins.inception(pictures, np.load(model_dir / "kernel.npy"))
     raw = extractor.extract_rgb_frame_features(pictures[0], apply_pca=False)
     assert raw.shape == (2048,)
     np.testing.assert_allclose(raw, pool[0], atol=1e-5)
@@ -211,7 +160,7 @@ def test_missing_weights_of_keras_inception_name_this_programs_switch(tmp_path, 
 
 
 def test_keras_inception_stands_in(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(fe.visual, "load", functools.cache(fe.visual.load))  # it takes seconds to build
+    monkeypatch.setattr(visual, "load", functools.cache(visual.load))  # it takes seconds to build
     flags = ("--backbone=inception_v3", "--backbone_weights=random", "--pca=random")
     out = run(tmp_path, [f"{clips / 'silent.mp4'},3"], *flags)
     (record,) = records(out)

@@ -108,9 +108,10 @@ def _kinds(names):
 # --- the checks have teeth ----------------------------------------------------------------------------------
 
 
-def test_a_resolved_issue_without_a_check_and_an_unknown_kind_are_seen():
-    assert uncovered(["mfb_s9.npz", "attb_block_s9.npz"], {2}) == (["mfb_s9.npz"], [])
-    assert uncovered(["mfb_s9.npz"], {2, 4}) == (["mfb_s9.npz"], ["mfb_s9.npz"])
+def test_a_resolved_issue_without_a_check_and_an_unknown_kind_are_seen(monkeypatch):
+    monkeypatch.setitem(ISSUES, "unchecked_", 99)
+    assert uncovered(["unchecked_s9.npz", "attb_block_s9.npz"], {2}) == (["unchecked_s9.npz"], [])
+    assert uncovered(["unchecked_s9.npz"], {2, 99}) == (["unchecked_s9.npz"], ["unchecked_s9.npz"])
     assert uncovered(["attb_new_s0.npz"], {2})[1] == ["attb_new_s0.npz"]
     with pytest.raises(LookupError, match="nonsense_s0.npz"):
         kind("nonsense_s0.npz")

@@ -26,7 +26,7 @@ ARROWS = {
     "tfvc.recipes": {"tfvc.recipe"},
     "tfvc.layers": {"keras", "tfvc.layers"},
     "tfvc.models": {"keras", "tfvc.layers", "tfvc.recipe"},
-    "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub", "h5py"}
+    "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub", "h5py", "google.protobuf"}
     | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
     "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
     "tfvc.data": {"tensorflow", "tensorflow_io", "google.protobuf", "av"}
@@ -34,7 +34,8 @@ ARROWS = {
     "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
     | {"tfvc.backbones", "tfvc.data"},
     "tfvc.feed": {"tensorflow", "tfvc.data"},
-    "tfvc.training": _FIT | {"tfvc.recipe"},
+    "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers"},
+    "tfvc.optimizers": {"keras", "tfvc.names"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
     "tfvc.losses": {"keras"},

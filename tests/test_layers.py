@@ -14,6 +14,9 @@ from keras import ops
 
 import tfvc.layers
 from tfvc.layers import (
+    MFB,
+    MLB,
+    CompactBilinear,
     ContextGating,
     DBoF,
     Dequantize,
@@ -51,6 +54,16 @@ CASES = {
     "DBoF, average": Case(lambda: DBoF(7, 4, "average", "relu6"), (5, 6), no_gradient=("input_bn/beta",)),
     "DBoF of biases": Case(lambda: DBoF(7, 4, activation="relu6", add_batch_norm=False), (5, 6)),
     "DBoF of biases, average": Case(lambda: DBoF(7, 4, "average", add_batch_norm=False), (5, 6)),
+    "DBoF of clusters": Case(lambda: DBoF(7, activation="relu"), (5, 6), no_gradient=("input_bn/beta",)),
+    "DBoF of clusters and biases": Case(
+        lambda: DBoF(7, None, "average", "relu", add_batch_norm=False), (5, 6)
+    ),
+    "CompactBilinear": Case(lambda: CompactBilinear(8), ((6,), (3,))),
+    "CompactBilinear without root": Case(lambda: CompactBilinear(7, power=None), ((6,), (3,))),
+    "MFB": Case(lambda: MFB(3, 4, dropout=0.1), ((6,), (3,))),
+    "MFB of roots": Case(lambda: MFB(3, 4, power="signed_sqrt"), ((6,), (3,))),
+    "MFB, scaled": Case(lambda: MFB(3, 4, power=None, scale=True), ((6,), (3,))),
+    "MLB": Case(lambda: MLB(5, 4), ((6,), (3,))),
     "Dequantize": Case(Dequantize, (5, 6), dtype="uint8"),
     "Dequantize of streams": Case(lambda: Dequantize(normalize=True), ((5, 6), (5, 3)), dtype="uint8"),
     "Dequantize of floats": Case(lambda: Dequantize(normalize=True), (5, 6)),

@@ -15,6 +15,8 @@ from tfvc.recipe import Feature
 
 CLASSES = 3
 _FRAMES, _STACK = [Feature("frames", (4, 6))], [Feature("frames", (2, 60, 40, 3), "uint8")]
+_BYTES = [Feature("rgb", (4, 6), "uint8", True), Feature("audio", (4, 3), "uint8", True)]
+_MEANS = [Feature("mean_rgb", (6,)), Feature("mean_audio", (3,))]
 
 # A row a model and mode: (rows, small keywords, learning rate that suits them). One that is missing fails.
 SMALL = {
@@ -25,9 +27,19 @@ SMALL = {
         ([Feature("frames", (4, 6), "float16")], {"units": 5, "dense": 16, "standardize": True}, 0.01),
         (_STACK, {"mode": "cnn3d", "dense": 64}, 0.001),
     ],
+    "mfb": [  # test_mfb.py has the rest
+        (_BYTES, {"k": 2, "o": 16}, 0.1),
+        (_BYTES, {"k": 2, "o": 16, "aggregation": "netvlad", "clusters": 2, "samples": 3}, 0.1),
+        (_MEANS, {"k": 2, "o": 16, "scale": True}, 0.1),
+    ],
 }
+# The loss that fits the output, and the keyword that is the width of "embedding".
+LOSS = {"attention_boosted": "categorical_crossentropy", "mfb": "binary_crossentropy"}
+WIDTH = {"attention_boosted": "dense", "mfb": "o"}
 
-# What each keyword changes against the first row of SMALL: weights, output, or the output in training.
+# What each keyword changes against the first row of SMALL: weights, output, the output in training, or the
+# penalty; and what else that row is given, where it has no such part.
+_POOL = {"aggregation": "netvlad", "clusters": 2}
 SWITCHES = {
     "attention_boosted": {
         "mode": ("cnn_attention_lstm", "weights"),
@@ -37,13 +49,27 @@ SWITCHES = {
         "recurrent_activation": ("hard_sigmoid_keras2", "output"),
         "standardize": (True, "weights"),
     },
+    "mfb": {
+        "aggregation": ("netvlad", "weights"),
+        "fusion": ("fc_concat", "weights"),
+        "k": (3, "weights"),
+        "o": (17, "weights"),
+        "power": ("signed_sqrt", "output"),
+        "scale": (True, "output"),
+        "dropout": (0.0, "training"),
+        "clusters": (3, "weights", _POOL),
+        "samples": (2, "output", _POOL),
+        "num_mixtures": (3, "weights"),
+        "l2": (1.0, "penalty"),
+        "normalize": (False, "output"),
+    },
 }
 
 ROWS = [(model, *case) for model, cases in SMALL.items() for case in cases]
 each_row = pytest.mark.parametrize(
     "model, rows, args, rate",
     ROWS,
-    ids=[f"{m}-{a.get('mode', 'default')}-{r[0].dtype}" for m, r, a, _ in ROWS],
+    ids=[f"{m}-{a.get('mode', a.get('aggregation', 'default'))}-{r[0].dtype}" for m, r, a, _ in ROWS],
 )
 
 
@@ -65,7 +91,9 @@ def batch(rows, count=6, seed=0):
         )
         for k in range(count)
     ]
-    inputs, labels, _, _ = schema.parse_batch(tf.constant(records), rows, CLASSES, False)
+    inputs, labels, _, lengths = schema.parse_batch(tf.constant(records), rows, CLASSES, False)
+    if rows[0].quantized:  # YouTube-8M's: their models read the lengths too
+        inputs |= {f"{name}_length": length for name, length in lengths.items()}
     return inputs, labels
 
 
@@ -81,7 +109,7 @@ def test_every_model_and_mode_has_a_small_row():
 def test_one_batch_is_learnt_to_under_a_tenth_of_the_first_loss(model, rows, args, rate):
     net = build(model, rows, args)
     inputs, labels = batch(rows)
-    net.compile(keras.optimizers.Adam(rate), "categorical_crossentropy")
+    net.compile(keras.optimizers.Adam(rate), LOSS[model])
     first = net.evaluate(inputs, labels, verbose=0)
     for _ in range(4):
         net.fit(inputs, labels, epochs=25, batch_size=len(labels), shuffle=False, verbose=0)
@@ -101,10 +129,11 @@ def test_a_saved_model_comes_back_with_equal_outputs_and_the_two_contract_layers
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False, safe_mode=True)
     out = net(inputs)
     np.testing.assert_array_equal(loaded(inputs), out)
-    np.testing.assert_allclose(np.sum(out, axis=1), 1, atol=1e-6)
+    if LOSS[model] == "categorical_crossentropy":
+        np.testing.assert_allclose(np.sum(out, axis=1), 1, atol=1e-6)
     assert loaded.get_layer("probabilities").output.dtype == "float32"
     embedding = keras.Model(loaded.input, loaded.get_layer("embedding").output)(inputs)
-    assert embedding.shape == (6, args["dense"])
+    assert embedding.shape == (6, args[WIDTH[model]])
 
 
 @each_row
@@ -130,15 +159,18 @@ def test_every_keyword_changes_weights_or_output(model):
     )
     rows, args, _ = SMALL[model][0]
     inputs, _ = batch(rows)
-    base = build(model, rows, args)
-    for name, (value, what) in SWITCHES[model].items():
-        other = build(model, rows, {**args, name: value})
+    for name, (value, what, *more) in SWITCHES[model].items():
+        given = {**args, **dict(*more)}
+        base = build(model, rows, given)
+        other = build(model, rows, {**given, name: value})
         same_weights = [w.shape for w in base.weights] == [w.shape for w in other.weights]
         assert same_weights == (what != "weights"), name
         if same_weights:
             other.set_weights(base.get_weights())
             differ = not np.allclose(base(inputs), other(inputs), atol=1e-5)
             assert differ == (what == "output"), name
+        if what == "penalty":
+            assert not np.isclose(sum(base.losses), sum(other.losses)), name
         if what == "training":
             assert not np.allclose(base(inputs, training=True), base(inputs), atol=1e-5), name
             np.testing.assert_allclose(other(inputs, training=True), other(inputs), atol=1e-6, err_msg=name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvc.data import schema
+from tfvc.data import inspection, schema
 from tfvc.recipe import Feature
 
 ROWS = [
@@ -238,7 +238,7 @@ def test_segments_come_in_order_of_first_appearance_and_the_last_score_counts():
         blob = schema.serialize("d", [], streams, rows, segments=[bad])
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             schema.parse_segments(tf.constant([blob]), rows, 4)
-        assert schema.fault(blob, rows, 4, 5).startswith("record 'd': ")
+        assert inspection.fault(blob, rows, 4, 5).startswith("record 'd': ")
 
 
 def test_what_parses_has_no_fault_and_a_record_without_an_id_has():
@@ -248,14 +248,14 @@ def test_what_parses_has_no_fault_and_a_record_without_an_id_has():
         schema.serialize("b", [], {}, CLIP),
         schema.serialize("c", [0], {"mean": np.ones(3, "float32")}, CLIP),
     ):
-        assert schema.fault(blob, CLIP, 2) is None
+        assert inspection.fault(blob, CLIP, 2) is None
         schema.parse_batch(tf.constant([blob]), CLIP, 2, True)
-    assert schema.streams(whole) == {"rgb": 2}
+    assert inspection.streams(whole) == {"rgb": 2}
     example = tf.train.SequenceExample.FromString(whole)
     del example.context.feature["id"]
     nameless = example.SerializeToString()
-    assert schema.fault(nameless, CLIP, 2) == "a record without id or video_id; it holds: rgb"
+    assert inspection.fault(nameless, CLIP, 2) == "a record without id or video_id; it holds: rgb"
     with pytest.raises(tf.errors.InvalidArgumentError, match="a record without an id"):
         schema.parse_batch(tf.constant([whole, nameless]), CLIP, 2, True)
     with pytest.raises(ValueError, match="no tf.train.Example or SequenceExample"):
-        schema.streams(b"\xff\xfe")
+        inspection.streams(b"\xff\xfe")

@@ -12,6 +12,7 @@ from served import split
 
 from starter import submissions
 from starter.inference import format_lines, get_segments
+from tfvc.data import vocabulary
 
 # --- lines --------------------------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ def test_wrong_class_ids_name_the_file(tmp_path, text, word):
 def test_real_segment_classes_and_names(shared):
     mask = submissions.class_mask(str(shared("data/yt8m/segment_label_ids.csv")), 3862)
     assert mask.sum() == 1000 and mask[3] == 1
-    names = submissions.vocabulary(str(shared("data/yt8m/vocabulary.csv")), 3862)
+    names = vocabulary.class_names(str(shared("data/yt8m/vocabulary.csv")), 3862)
     assert names[:2] == ["Game", "Video game"] and names[120] == "/m/0dxrf" and all(names)
 
 
@@ -168,7 +169,7 @@ def test_real_segment_classes_and_names(shared):
 def test_a_wrong_vocabulary_names_the_file(tmp_path, text, word):
     (tmp_path / "names.csv").write_text(text)
     with pytest.raises(ValueError, match=f"names.csv: .*{word}"):
-        submissions.vocabulary(str(tmp_path / "names.csv"), 2)
+        vocabulary.class_names(str(tmp_path / "names.csv"), 2)
 
 
 @pytest.mark.parametrize(
@@ -177,4 +178,4 @@ def test_a_wrong_vocabulary_names_the_file(tmp_path, text, word):
 def test_a_vocabulary_that_is_no_text_names_the_file(tmp_path, text):
     (tmp_path / "names.csv").write_bytes(text)
     with pytest.raises(ValueError, match="names.csv: no CSV file .*expected columns Index and Name"):
-        submissions.vocabulary(str(tmp_path / "names.csv"), 2)
+        vocabulary.class_names(str(tmp_path / "names.csv"), 2)

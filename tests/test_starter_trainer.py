@@ -15,6 +15,7 @@ from golden import read
 from test_starter_train import CLASSES, LOOK, WIDTH, video, write
 
 from starter import losses, models, trainer
+from tfvc.optimizers import StaircaseDecay
 
 
 def network(classes=3, width=6, **flags):
@@ -143,11 +144,11 @@ def test_the_switches_of_the_step_change_it():
 
 
 def test_the_rate_falls_in_stairs_and_exactly():
-    rate = trainer.StaircaseDecay(0.01, 0.95, 4e6, 1024)
+    rate = StaircaseDecay(0.01, 0.95, 4e6, 1024)
     steps = np.array([0, 3906, 3907, 7812, 7813, 10**6])
     wanted = 0.01 * 0.95 ** (steps * 1024 // 4_000_000)
     np.testing.assert_allclose([float(rate(s)) for s in steps], wanted, rtol=1e-6)
-    assert float(trainer.StaircaseDecay(1.0, 0.5, 4e6, 3000)(4000)) == 0.125  # 12,000,000 / 4,000,000 = 3
+    assert float(StaircaseDecay(1.0, 0.5, 4e6, 3000)(4000)) == 0.125  # 12,000,000 / 4,000,000 = 3
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
     assert float(again(3907)) == float(rate(3907))
 

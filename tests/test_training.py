@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from fitted import STEPS, TRAIN, arrays, assert_same, batches, fit, network, validation
 
-from tfvc import checkpoints, recipe, strategy, training
+from tfvc import checkpoints, optimizers, recipe, strategy, training
 from tfvc.layers import Standardize
 
 
@@ -31,7 +31,7 @@ def test_rmsprop_keras2_follows_its_equation_over_several_steps():
     rng = np.random.default_rng(1)
     w = rng.normal(size=5)
     gradients = rng.normal(size=(6, 5)) * np.array([1, 1e-2, 1e-4, 1e-6, 0])
-    rule, variable = training.RMSpropKeras2(learning_rate=0.01), keras.Variable(w, dtype="float64")
+    rule, variable = optimizers.RMSpropKeras2(learning_rate=0.01), keras.Variable(w, dtype="float64")
     mean_square = np.zeros(5)
     for g in gradients:
         rule.apply([tf.constant(g)], [variable])
@@ -44,33 +44,33 @@ def test_rmsprop_keras2_takes_larger_steps_than_keras_3_where_gradients_are_smal
     step = {}
     for name in ("rmsprop", "rmsprop_keras2"):
         variable = keras.Variable([0.0])
-        training.optimizer(replace(TRAIN, optimizer=name)).apply([tf.constant([1e-5])], [variable])
+        optimizers.optimizer(replace(TRAIN, optimizer=name)).apply([tf.constant([1e-5])], [variable])
         step[name] = -variable.numpy()[0]
     assert step["rmsprop_keras2"] == pytest.approx(0.01 / np.sqrt(0.1), rel=0.05)
     assert step["rmsprop"] < step["rmsprop_keras2"] / 50
 
 
 def test_rmsprop_keras2_survives_its_config():
-    rule = training.RMSpropKeras2(learning_rate=0.02, rho=0.8, epsilon=1e-5)
+    rule = optimizers.RMSpropKeras2(learning_rate=0.02, rho=0.8, epsilon=1e-5)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(rule))
-    assert isinstance(again, training.RMSpropKeras2)
+    assert isinstance(again, optimizers.RMSpropKeras2)
     assert (again.rho, again.epsilon, float(again.learning_rate.numpy())) == (0.8, 1e-5, pytest.approx(0.02))
 
 
-@pytest.mark.parametrize("name", sorted(training.OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(optimizers.OPTIMIZERS))
 def test_every_optimizer_lowers_the_loss(name, tmp_path):
     progress = fit(tmp_path, replace(TRAIN, optimizer=name, epochs=6, learning_rate=0.05))[1]
     assert progress.history[-1]["val_loss"] < progress.history[0]["val_loss"]
 
 
-@pytest.mark.parametrize("name", sorted(training.OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(optimizers.OPTIMIZERS))
 def test_every_optimizer_is_a_choice_of_the_recipe(name):
     assert recipe.get("attention_boosted", overrides=[f"train.optimizer={name}"]).train.optimizer == name
 
 
 def test_an_unknown_optimizer_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'rmsprop_keras2'"):
-        training.optimizer(replace(TRAIN, optimizer="rmsprop_keras"))
+        optimizers.optimizer(replace(TRAIN, optimizer="rmsprop_keras"))
 
 
 # ---- what a run leaves ----
@@ -109,11 +109,11 @@ def test_the_saved_models_are_bare_and_the_best_is_of_the_best_epoch(tmp_path):
     training.keep(bare, tmp_path, progress, "best")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert not loaded.compiled
-    result = training.measure(loaded, validation())
+    result = training.measure(loaded, validation(), TRAIN)
     assert result["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
     training.keep(bare, tmp_path, progress, "last")
     last = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert training.measure(last, validation())["loss"] == pytest.approx(
+    assert training.measure(last, validation(), TRAIN)["loss"] == pytest.approx(
         progress.history[-1]["val_loss"], rel=1e-5
     )
 
@@ -221,7 +221,7 @@ def test_precision_sets_the_policy_and_puts_it_back(tmp_path):
 
 def test_multi_label_is_trained_with_binary_cross_entropy(tmp_path):
     training.start(0)
-    frozen = replace(TRAIN, learning_rate=0.0)
+    frozen = replace(TRAIN, learning_rate=0.0, monitor="loss")
     model = network(activation="sigmoid")
     progress = training.fit(model, frozen, batches, STEPS, validation(), tmp_path, multi_label=True)[1]
     model = keras.saving.load_model(tmp_path / "best.keras")

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from fitted import STEPS, TRAIN, arrays, assert_same, batches, fit, network, validation
 
-from tfvc import callbacks, checkpoints, files, training
+from tfvc import callbacks, checkpoints, files, optimizers, training
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path):
 def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path):
     training.start(0)
     model = network()
-    rule = training.optimizer(TRAIN)
+    rule = optimizers.optimizer(TRAIN)
     rule.build(model.trainable_variables)
     checkpoints.save(tmp_path, model, rule, checkpoints.Progress(step=1))
     model.get_layer("hidden").kernel.assign(np.full((12, 8), np.inf))

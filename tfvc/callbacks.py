@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -111,8 +112,15 @@ class Validation(keras.callbacks.Callback):
         self._judge, self._dataset = judge, dataset
 
     def on_epoch_end(self, epoch, logs=None):
-        values = self._judge.evaluate(self._dataset, verbose=0, return_dict=True)
+        values = evaluated(self._judge, self._dataset)
         logs.update({f"val_{name}": value for name, value in values.items()})
+
+
+def evaluated(model, dataset):
+    """Measures of a compiled model over one pass of a finite dataset: name -> value."""
+    with warnings.catch_warnings():  # how many batches a pattern of records gives is not known before
+        warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
+        return model.evaluate(dataset, verbose=0, return_dict=True)
 
 
 class Meter(keras.callbacks.Callback):

@@ -64,8 +64,8 @@ _SHARED = {
     "data": (
         flags.DEFINE_string,
         "",
-        "folder of <class>/<clip>, UCF-101 folder, CSV/JSONL manifest, or extracted records; "
-        "empty: the embedded demo set",
+        "folder of <class>/<clip>, UCF-101 folder, CSV/JSONL manifest, or extracted records; for mfb a "
+        "pattern of YouTube-8M records, as 'yt8m/train*.tfrecord'; empty: the embedded demo set",
     ),
     "workdir": (
         flags.DEFINE_string,
@@ -80,6 +80,11 @@ _OWN = {
     "strategy": (flags.DEFINE_string, "default", "default, mirrored, or cpu:N (N logical CPU replicas)"),
     "init_from": (flags.DEFINE_string, "", "start from this run's weights, by layer name"),
     "dry_run": (flags.DEFINE_boolean, False, "print the resolved recipe and stop"),
+    "on_corrupt": (
+        flags.DEFINE_string,
+        "stop",
+        "at a damaged record of YouTube-8M: stop, or skip (named and counted)",
+    ),
     "strict": (flags.DEFINE_boolean, False, "exit with status 1 if any clip was skipped"),
     "output": (flags.DEFINE_string, "", "predictions file, .csv or .json; empty: <workdir>/predictions.csv"),
 }

@@ -21,7 +21,7 @@ _READING = (  # how to read the videos of --data; nothing that changes what the 
 _SETTABLE = ("train.batch_size", *_READING)
 
 
-def evaluate(run_folder, data="", part="test", overrides=()):
+def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
     """Measures a run.
 
     Args:
@@ -30,8 +30,9 @@ def evaluate(run_folder, data="", part="test", overrides=()):
         part: `test`, `validation` or `train`.
         overrides: `train.batch_size=...`, and how to read the videos of `data`: `data.kind`, `data.lists`,
             `data.list_number`, `data.max_seconds`, `data.max_pixels`, `backbone.batch_size`.
+        on_corrupt: of a run on YouTube-8M's records: `stop` at what is damaged, or `skip` it.
 
-    Returns:
+    Returns, of a run on YouTube-8M's records, what `tfvc.yt8m.evaluate.evaluate` does; else:
         dict of `part`, `clips`, `accuracy`, `balanced_accuracy` (mean recall of the classes that
         occur), `macro_f1` and `classes`: a list of class, precision, recall, f1, clips.
 
@@ -43,6 +44,12 @@ def evaluate(run_folder, data="", part="test", overrides=()):
     import numpy as np
 
     run = workdir.load(run_folder)
+    if run.facts.kind == "yt8m":
+        from tfvc.yt8m import evaluate as of_records
+
+        return of_records.evaluate(run, data, part, overrides, on_corrupt)
+    if on_corrupt != "stop":
+        raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
     recipe = settable(run.recipe, overrides, _SETTABLE)
     model, metrics = run.model(), run.metrics()  # first: without them nothing else is worth doing
     source, part = _source(run, recipe, data, part, overrides)
@@ -216,9 +223,11 @@ def _show(result, path):
 
 def main(argv=None):
     def run(arguments):
-        evaluate(arguments.workdir, arguments.data, overrides=arguments.set)
+        evaluate(
+            arguments.workdir, arguments.data, overrides=arguments.set, on_corrupt=arguments.on_corrupt
+        )
 
-    cli.command("tfvc.evaluate", _DOC, ("workdir", "data", "set"), run, argv)
+    cli.command("tfvc.evaluate", _DOC, ("workdir", "data", "set", "on_corrupt"), run, argv)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from tfvc import cli, evaluate, extract, files, workdir
 _DOC = """Exports a run as a SavedModel under <workdir>/export, for TensorFlow Serving or plain TensorFlow.
 
 Signatures: serving_default (features), serialized (records), frames (uint8 RGB pictures, the backbone
-inside). Each gives probabilities and class names. It is loaded again in a process that has no tfvc, and
-must give the same numbers."""
+inside; a run on YouTube-8M's records has none). Each gives probabilities and class names. It is loaded again
+in a process that has no tfvc, and must give the same numbers."""
 
 _TOLERANCE = 1e-5
-_CLIPS = 4  # clips compared
+CLIPS = 4  # clips compared
 
-# Runs where tfvc cannot be imported: a path, the inputs in a folder, the outputs into the same.
+# Runs where tfvc cannot be imported: a path, each signature's inputs in a folder, the outputs into the same.
 _RELOAD = """
 import sys
 sys.modules["tfvc"] = None  # importing it fails, even where it is installed
@@ -29,14 +29,15 @@ import numpy as np
 import tensorflow as tf
 folder = sys.argv[2]
 loaded = tf.saved_model.load(sys.argv[1])
-records = tf.data.TFRecordDataset(os.path.join(folder, "records")).batch(1 << 20).get_single_element()
-given = {"serving_default": np.load(os.path.join(folder, "features.npy"), allow_pickle=False)}
-given |= {"serialized": records, "frames": np.load(os.path.join(folder, "frames.npy"), allow_pickle=False)}
-for name, value in given.items():
-    function = loaded.signatures[name]
-    key = next(iter(function.structured_input_signature[1]))
-    result = function(**{key: tf.convert_to_tensor(value)})
-    np.save(os.path.join(folder, name + ".npy"), result["probabilities"].numpy(), allow_pickle=False)
+for name, function in loaded.signatures.items():
+    path = os.path.join(folder, name)
+    if os.path.exists(path + ".npz"):
+        with np.load(path + ".npz", allow_pickle=False) as file:
+            value = {key: tf.convert_to_tensor(file[key]) for key in file.files}
+    else:  # strings: NumPy would cut zeros off their ends
+        value = {"examples": tf.data.TFRecordDataset(path).batch(1 << 20).get_single_element()}
+    result = function(**value)
+    np.save(path + ".npy", result["probabilities"].numpy(), allow_pickle=False)
     classes = [c.decode() for c in result["classes"].numpy()]
 assert not [name for name in sys.modules if name.startswith("tfvc.")]
 print("\\n".join(classes))
@@ -54,7 +55,8 @@ def export(run_folder):
       for padding, as a clip of fewer than T frames must be filled up with something.
 
     Each gives `probabilities` (N, C) float32 and `classes` (C,) strings. `assets/classes.txt` holds the
-    classes too, `assets.extra/recipe.json` the run's recipe.
+    classes too, `assets.extra/recipe.json` the run's recipe. Of a run on YouTube-8M's records the signatures
+    are those of `tfvc.yt8m.export`.
 
     Returns:
         Path of the SavedModel.
@@ -65,32 +67,56 @@ def export(run_folder):
         FileNotFoundError: no run there, or one that has not finished.
     """
     run = workdir.load(run_folder)
-    model, encoder = _portable(run.model()), extract.run_encoder(run)
-    target = run.path / "export"
+    if run.facts.kind == "yt8m":
+        from tfvc.yt8m import export as of_records
+
+        return of_records.export(run)
+    model, encoder = portable(run.model()), extract.run_encoder(run)
+    return write(
+        run.path / "export",
+        lambda path: _save(path, run, model, encoder),
+        lambda path: _compare(path, run, model, encoder),
+    )
+
+
+def write(target, save, compare):
+    """Writes an export that has been compared; else an earlier one stays.
+
+    Args:
+        target: the folder.
+        save: function of a path that writes the SavedModel there.
+        compare: function of that path: each signature's largest difference after reloading.
+
+    Returns:
+        `target`.
+
+    Raises:
+        ValueError: a difference of more than 1e-5; another process is exporting this run.
+    """
     with files.locked(target, "writing"):
         files.sweep(target.parent, target.name)
-        return _export(run, model, encoder, target)
-
-
-def _export(run, model, encoder, target):
-    with files.aside(target) as temporary:
-        _save(temporary, run, model, encoder)
-        worst = _compare(temporary, run, model, encoder)
-        for name, difference in worst.items():
-            print(f"{name}: reloaded without tfvc, maximum difference {difference:.2e}")
-        far = {name: difference for name, difference in worst.items() if not difference <= _TOLERANCE}
-        if far:
-            name, difference = max(far.items(), key=lambda pair: pair[1])
-            raise ValueError(
-                f"{target}: signature {name} differs by {difference:.2e} after reloading; expected at most "
-                f"{_TOLERANCE:g}; nothing was exported"
-            )
+        with files.aside(target) as temporary:
+            save(temporary)
+            _check(target, compare(temporary))
     print(f"exported: {files.shown(target)}")
     return target
 
 
-def _portable(model):
-    """Keeps cuDNN's own kernels out of the graph: traced where a GPU is, they would not run where none is."""
+def _check(target, worst):
+    """Refuses an export that differs too much; `worst` has each signature's largest difference."""
+    for name, difference in worst.items():
+        print(f"{name}: reloaded without tfvc, maximum difference {difference:.2e}")
+    far = {name: difference for name, difference in worst.items() if not difference <= _TOLERANCE}
+    if far:
+        name, difference = max(far.items(), key=lambda pair: pair[1])
+        raise ValueError(
+            f"{target}: signature {name} differs by {difference:.2e} after reloading; expected at most "
+            f"{_TOLERANCE:g}; nothing was exported"
+        )
+
+
+def portable(model):
+    """Keeps cuDNN's own kernels out of a model: traced where a GPU is, they would not run where none is."""
     for layer in model.layers:
         for part in (layer, getattr(layer, "forward_layer", None), getattr(layer, "backward_layer", None)):
             if hasattr(part, "use_cudnn"):
@@ -99,9 +125,13 @@ def _portable(model):
 
 
 def _save(path, run, model, encoder):
+    save_model(path, run, served(run, model, encoder))
+
+
+def save_model(path, run, signatures):
+    """Writes the SavedModel of signatures as `served` gives them, with the run's classes and recipe."""
     import tensorflow as tf
 
-    signatures = served(run, model, encoder)
     module = signatures.pop("module")
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "classes.txt"
@@ -144,9 +174,7 @@ def served(run, model, encoder):
     def function(body, shape, dtype, name):
         return tf.function(body, input_signature=[tf.TensorSpec(shape, dtype, name)], autograph=False)
 
-    module = tf.Module()
-    # Variables and nothing else: the layers' own code stays out, so that no class is asked for on loading.
-    module.held = [v.value for v in model.variables]
+    module = holder(model)
     if encoder.model is not None:
         module.held += [v.value for v in encoder.model.variables]
         module.loaded = [getattr(layer, "loaded", None) for layer in encoder.model.layers]
@@ -158,10 +186,21 @@ def served(run, model, encoder):
     }
 
 
+def holder(model):
+    """A `tf.Module` of a model's variables and nothing else.
+
+    The layers' own code stays out, so that no class is asked for on loading.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.held = [v.value for v in model.variables]
+    return module
+
+
 def _compare(path, run, model, encoder):
     """Largest difference of each signature, reloaded elsewhere, from model and encoder in this process."""
     import numpy as np
-    import tensorflow as tf
 
     row = run.facts.features[0]
     records, features, ids = _records(run)
@@ -173,12 +212,37 @@ def _compare(path, run, model, encoder):
     expected = {name: model.predict_on_batch({row.name: value}) for name, value in expected.items()}
     if run.recipe.data.channel_order == "bgr":
         frames = frames[..., ::-1]  # the signature takes RGB
+    given = {
+        "serving_default": {"frames": features},
+        "serialized": {"examples": records},
+        "frames": {"frames": np.ascontiguousarray(frames)},
+    }
+    return differences(path, run, given, expected)
+
+
+def differences(path, run, given, expected):
+    """Each signature's largest difference from what is expected, reloaded in a process without tfvc.
+
+    Args:
+        path: of the SavedModel.
+        run: whose classes it must name.
+        given: signature -> inputs by name: arrays, or under `examples` a list of bytes.
+        expected: signature -> probabilities.
+
+    Raises:
+        ValueError: it cannot be loaded there, or names other classes.
+    """
+    import numpy as np
+    import tensorflow as tf
+
     with tempfile.TemporaryDirectory() as folder:
-        with tf.io.TFRecordWriter(f"{folder}/records") as writer:
-            for record in records:
-                writer.write(record)
-        np.save(f"{folder}/features.npy", features, allow_pickle=False)
-        np.save(f"{folder}/frames.npy", np.ascontiguousarray(frames), allow_pickle=False)
+        for name, inputs in given.items():
+            if "examples" not in inputs:
+                np.savez(f"{folder}/{name}.npz", **inputs)
+                continue
+            with tf.io.TFRecordWriter(f"{folder}/{name}") as writer:
+                for record in inputs["examples"]:
+                    writer.write(record)
         command = [sys.executable, "-I", "-c", _RELOAD, str(path.absolute()), folder]
         # On the processor: this process may hold all of a GPU's memory.
         env = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -199,7 +263,7 @@ def _records(run):
     from tfvc.data import pipeline, schema, shards
 
     folder, split, row = evaluate.run_records(run), run.split(), run.facts.features[0]
-    wanted = set((split.get("test") or split.get("validation") or split["train"])[:_CLIPS])
+    wanted = set((split.get("test") or split.get("validation") or split["train"])[:CLIPS])
     manifest = shards.read_manifest(folder)
     used = [shard for shard in manifest.shards if any(r["id"] in wanted for r in shard["records"])]
     records, ids = [], []

@@ -63,6 +63,10 @@ class Feed:
         """One pass over all test clips."""
         return self._once(self._split["test"])
 
+    def readable(self):
+        """Around whatever reads the batches: a shard that breaks is named."""
+        return pipeline.readable(self._facts.records)
+
     def statistics(self):
         """Mean and variance of the training clips' features."""
         return pipeline.feature_statistics(self._source(self._split["train"]))

@@ -1,10 +1,17 @@
 """A run before it is one: paths made absolute, names checked, every field shown. Imports nothing heavy."""
 
+import glob
 import os
 from dataclasses import replace
 
 from tfvc import names, workdir
 from tfvc import recipe as recipes
+
+_BY_PATTERN = ("data.streams", "data.num_classes", "data.vocabulary", "data.validation", "data.test")
+_BY_PATTERN += ("train.steps", "train.evaluate_steps")
+_BY_CLIP = ("data.demo_form", "data.clips", "data.lists", "data.list_number", "data.split", "data.cache_mb")
+_BY_CLIP += ("data.test_fraction", "data.validation_fraction", "data.test_groups", "data.shard_clips")
+_BY_CLIP += ("train.epochs", "train.drop_remainder", "backbone.standardize")
 
 
 def settled(recipe):
@@ -22,6 +29,7 @@ def settled(recipe):
         )
     if recipe.backbone.standardize == "yes" and "standardize" not in names.keyword_defaults(recipe.model):
         raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
+    recipe = _settled_steps(recipe)
     if recipe.data.test_groups and recipe.data.split == "random":
         raise ValueError("data.test_groups is for data.split=group; the split is random")
     hub = weights.HUB if recipe.backbone.name.startswith(weights.HUB) else ""
@@ -30,9 +38,50 @@ def settled(recipe):
     given = _found(recipe.backbone.weights, weights.WORDS)
     return replace(
         recipe,
-        data=replace(recipe.data, lists=_found(recipe.data.lists)),
+        data=replace(
+            recipe.data,
+            lists=_found(recipe.data.lists),
+            vocabulary=_absolute(recipe.data.vocabulary),
+            validation=source_of(recipe, recipe.data.validation),
+            test=source_of(recipe, recipe.data.test),
+        ),
         backbone=replace(recipe.backbone, name=name, weights=given),
     )
+
+
+def _settled_steps(recipe):
+    """Checks what belongs to records by pattern and what does not; counts the "epochs" of their steps."""
+    own, by_pattern = recipes.get(recipe.model, recipe.fidelity), bool(names.literal(recipe.model, "SIDES"))
+    if (recipe.data.kind == "yt8m") != by_pattern:
+        wanted = own.data.kind if by_pattern else "another kind"
+        raise ValueError(f"data.kind={recipe.data.kind}: not for {recipe.model}; expected {wanted}")
+    train = recipe.train
+    if by_pattern == (train.monitor == "accuracy") and train.monitor != "loss":
+        measures = "gap, hit_at_one or loss" if by_pattern else "accuracy or loss"
+        raise ValueError(
+            f"train.monitor={train.monitor}: {recipe.model} has no such measure; expected {measures}"
+        )
+    flat, usual = recipes.flatten(recipe), recipes.flatten(own)
+    if not by_pattern:
+        odd = [key for key in _BY_PATTERN if flat[key] != usual[key]]
+        if odd:
+            raise ValueError(f"{odd[0]}={flat[odd[0]]}: only for records by pattern (mfb); leave it out")
+        return recipe
+    if not train.steps:
+        raise ValueError("train.steps=0: records by pattern are trained on by steps; expected at least 1")
+    every = train.steps_per_epoch
+    if train.steps % every:
+        raise ValueError(
+            f"train.steps={train.steps}: expected a multiple of train.evaluate_steps={every}, as "
+            f"{train.steps // every * every} or {-(-train.steps // every) * every}"
+        )
+    epochs = train.steps // every
+    usual["train.epochs"] = epochs if train.epochs == epochs else usual["train.epochs"]
+    odd = [key for key in _BY_CLIP if flat[key] != usual[key]]
+    if odd:
+        remedy = "give train.steps and train.evaluate_steps" if odd[0] == "train.epochs" else "leave it out"
+        raise ValueError(f"{odd[0]}={flat[odd[0]]}: not for records by pattern; {remedy}")
+    return replace(recipe, train=replace(train, epochs=epochs))
 
 
 def check(recipe, data="", strategy="default", init_from=""):
@@ -48,7 +97,13 @@ def check(recipe, data="", strategy="default", init_from=""):
     strategies.check(strategy)
     weights.check_name(recipe.backbone.name)
     weights.check_given(recipe.backbone.weights)
-    datasets.kind_of(recipe.data, data)
+    if recipe.data.kind != "yt8m":
+        datasets.kind_of(recipe.data, data)
+    for pattern in source_of(recipe, data).split(",") if recipe.data.kind == "yt8m" and data else ():
+        if "://" not in pattern and not glob.glob(pattern):
+            raise FileNotFoundError(
+                f"{pattern}: no such file; expected the path or pattern of TFRecord files"
+            )
     if init_from:
         workdir.load(init_from)
 
@@ -56,23 +111,31 @@ def check(recipe, data="", strategy="default", init_from=""):
 def describe(recipe, data, folder):
     """Lines of `--dry_run`: every field, and what only the data can tell marked so."""
     unknown = recipes.FROM_DATA
+    by_pattern = recipe.data.kind == "yt8m"
     open_fields = {
         "data.kind": recipe.data.kind == "auto",
         "data.frames": not recipe.data.frames,
         "data.split": recipe.data.split == "official",  # group, where there are no lists
-        "backbone.standardize": recipe.backbone.standardize == "auto",
-        "train.batch_size": True,  # shrinks to the training clips
+        "data.streams": by_pattern and not recipe.data.streams,
+        "backbone.standardize": recipe.backbone.standardize == "auto" and not by_pattern,
+        "train.batch_size": not by_pattern,  # shrinks to the training clips
     }
     facts = {
-        "classes": unknown,
+        "classes": recipe.data.num_classes if by_pattern and data else unknown,
         "frames per clip (T)": recipe.data.frames or unknown,
         "feature width (D)": unknown,
         "clips in training, validation, test": unknown,
-        "steps per epoch": unknown,
+        "steps per epoch": recipe.train.steps_per_epoch if by_pattern else unknown,
     }
-    rows = {**recipes.flatten(recipe), "workdir": folder, "--data": data or "the demo set", **facts}
+    idle = _BY_CLIP if by_pattern else _BY_PATTERN
+    fields = {key: value for key, value in recipes.flatten(recipe).items() if key not in idle}
+    rows = {**fields, "workdir": folder, "--data": data or "the demo set", **facts}
     rows.pop("model_args.standardize", None)  # backbone.standardize is the switch
-    asked = {key: f"{rows[key]}, settled {unknown}" for key, is_open in open_fields.items() if is_open}
+    asked = {
+        key: f"{rows[key]}, settled {unknown}"
+        for key, is_open in open_fields.items()
+        if is_open and key in rows
+    }
     return [*heading(recipe, data), *(f"{key} = {value}" for key, value in (rows | asked).items())]
 
 
@@ -94,14 +157,28 @@ def default_workdir(recipe, data, seed, init_from=""):
         >>> default_workdir(recipe.get("attention_boosted"), "", 0).startswith("runs/attention_boosted-")
         True
     """
-    tree = {"recipe": recipes.to_json(recipe), "data": absolute(data), "seed": seed}
-    tree |= {"init_from": absolute(init_from)} if init_from else {}
+    tree = {"recipe": recipes.to_json(recipe), "data": source_of(recipe, data), "seed": seed}
+    tree |= {"init_from": os.path.abspath(init_from)} if init_from else {}
     return f"runs/{recipe.model}-{recipes.digest(tree)}"
 
 
-def absolute(path):
-    """The same place from any folder; "" stays "", the demo set."""
-    return os.path.abspath(path) if path else ""
+def source_of(recipe, data):
+    """`--data` such that it means the same from any folder; "" stays "", the demo set.
+
+    Of patterns, addresses stay as they are.
+
+    Example:
+        >>> from tfvc import recipe
+        >>> source_of(recipe.get("mfb"), "gs://a/b*,/c*")
+        'gs://a/b*,/c*'
+    """
+    if recipe.data.kind != "yt8m":
+        return _absolute(data)
+    return ",".join(map(_absolute, filter(None, map(str.strip, data.split(",")))))
+
+
+def _absolute(path):
+    return os.path.abspath(path) if path and "://" not in path else path
 
 
 def _found(path, words=()):

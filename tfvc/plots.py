@@ -37,6 +37,33 @@ def confusion(matrix, classes, title=""):
     return figure
 
 
+def curves(lines, xlabel, ylabel, title=""):
+    """Learning curves as a Matplotlib figure: one colour a name, one thin line a run.
+
+    Args:
+        lines: name -> list of `(x, y)`, each a run: two sequences of the same length.
+        xlabel, ylabel, title: words of the picture.
+
+    Example:
+        >>> figure = curves({"mfb": [([56, 112], [0.2, 0.4]), ([56, 112], [0.1, 0.5])]}, "step", "GAP")
+        >>> len(figure.get_axes()[0].lines)
+        2
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, runs) in enumerate(lines.items()):
+        for run, (x, y) in enumerate(runs):
+            text = name.replace("$", r"\$") if run == 0 else None
+            axes.plot(x, y, color=f"C{number % 10}", linewidth=1.2, label=text)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.grid(alpha=0.3)
+    if lines:
+        axes.legend()
+    return figure
+
+
 def pixels(figure):
     """A figure as uint8 (height, width, 4), for TensorBoard."""
     import numpy as np

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import os
 import sys
 import time
@@ -13,9 +14,14 @@ from tfvc.recipe import digest
 _DOC = """Names the classes of videos: files, folders (searched through), CSV or JSONL manifests.
 
 Writes one row a video, and for a video longer than the model's T frames one row a window besides.
-Start the same command again after an interruption: files already listed and unchanged are kept."""
+Start the same command again after an interruption: files already listed and unchanged are kept.
+
+Of a run on YouTube-8M's records PATH may also be records, as 'test*.tfrecord', and a video has one row.
+Raw video then needs the networks that made the records: --set=backbone.weights=FOLDER (default ~/yt8m).
+Such a run starts anew after an interruption."""
 
 _SETTABLE = ("predict.", "backbone.batch_size", "data.max_seconds", "data.max_pixels")
+SUFFIXES = (".csv", ".json")  # of an output
 _SECONDS = 5.0  # at least, between two writings of the output
 _WINDOWS = 32  # windows a call of the model
 
@@ -26,6 +32,7 @@ def predict(run_folder, paths, output="", overrides=()):
     Args:
         run_folder: the folder of a run.
         paths: files, folders, manifests (labels not needed), any mixture.
+            A run on YouTube-8M's records takes records too; see `tfvc.yt8m.predict`, which then answers.
         output: a `.csv` or `.json` file; "" = `<run>/predictions.csv`. It lists what `paths` names and
             nothing else; a file with unchanged size and time that is listed already is not decoded again.
         overrides: `predict.top_k`, `predict.window_step`, `backbone.batch_size`, `data.max_*`.
@@ -43,11 +50,15 @@ def predict(run_folder, paths, output="", overrides=()):
             another process is writing.
     """
     run = workdir.load(run_folder)
-    recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
     output = Path(output or run.path / "predictions.csv")
-    if output.suffix.lower() not in (".csv", ".json"):
-        raise ValueError(f"--output={output}: expected a name that ends in .csv or .json")
-    wanted = _listed(paths, recipe)
+    if output.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"--output={output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    if run.facts.kind == "yt8m":
+        from tfvc.yt8m import predict as of_records
+
+        return of_records.predict(run, paths, output, overrides)
+    recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
+    wanted = listed(paths, recipe)
     listing = output.with_name(f"{output.name}.skipped.csv")
     with files.locked(output, "writing"):
         for path in (output, listing):
@@ -233,14 +244,21 @@ class _Table:
 
 def _lines(rows):
     """The rows as those of a CSV file, its header first."""
-    k = max((len(row["top"]) for row in rows), default=0)
-    header = ["path", "part", "start", "end"]
-    header += [f"{name}_{i}" for i in range(1, k + 1) for name in ("label", "score")] + ["attention"]
-    yield header
-    for row in rows:
-        top = [value for one in row["top"] for value in (one["label"], one["score"])]
-        weights = " ".join(f"{a['time']:g}:{a['weight']:g}" for a in row["attention"])
-        yield [row["path"], row["part"], row["start"], row["end"], *top, weights]
+    yield header(max((len(row["top"]) for row in rows), default=0))
+    yield from map(line, rows)
+
+
+def header(k):
+    """The first line of a CSV output of k classes a row."""
+    names = [f"{name}_{i}" for i in range(1, k + 1) for name in ("label", "score")]
+    return ["path", "part", "start", "end", *names, "attention"]
+
+
+def line(row):
+    """A row as a line of a CSV output; `row_of` reads it."""
+    top = [value for one in row["top"] for value in (one["label"], one["score"])]
+    weights = " ".join(f"{a['time']:g}:{a['weight']:g}" for a in row["attention"])
+    return [row["path"], row["part"], row["start"], row["end"], *top, weights]
 
 
 def _read(path):
@@ -248,24 +266,29 @@ def _read(path):
     if path.suffix.lower() == ".json":
         return files.read_json(path)
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
-        return [_row_of(row) for row in csv.DictReader(f)]
+        return [row_of(row) for row in csv.DictReader(f)]
 
 
-def _row_of(row):
+def row_of(row):
+    """The row of a line of a CSV output, as `csv.DictReader` gives it."""
     k = sum(name.startswith("label_") for name in row)
     top = [{"label": row[f"label_{i}"], "score": float(row[f"score_{i}"])} for i in range(1, k + 1)]
     pairs = [pair.split(":") for pair in row["attention"].split()]
     return {
         "path": row["path"],
         "part": row["part"],
-        "start": float(row["start"]),
-        "end": float(row["end"]),
+        "start": _number(row["start"]),
+        "end": _number(row["end"]),
         "top": top,
         "attention": [{"time": float(t), "weight": float(w)} for t, w in pairs],
     }
 
 
-def _listed(paths, recipe):
+def _number(text):
+    return float(text) if text else None  # means of a video: no time is known
+
+
+def listed(paths, recipe):
     """The media files that the bare arguments name, in order, each once."""
     from tfvc.data import datasets
 
@@ -296,7 +319,7 @@ def _stamp(path):
 def main(argv=None):
     def run(arguments):
         rows = predict(arguments.workdir, arguments.paths, arguments.output, arguments.set)
-        for row in [row for row in rows if row["part"] == "video"][:20]:
+        for row in itertools.islice((row for row in rows if row["part"] == "video"), 20):
             print(
                 f"{files.shown(row['path'])}: "
                 + ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3])

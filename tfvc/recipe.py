@@ -42,7 +42,7 @@ class Feature:
 class Data:
     """Where clips come from and how they are cut and split."""
 
-    kind: str = "auto"  # auto | demo | folder | ucf101 | manifest
+    kind: str = "auto"  # auto | demo | folder | ucf101 | manifest | yt8m (records named by a pattern)
     demo_form: str = "motion"  # motion | multimodal | disaster
     clips: int = 0  # demo set: number of clips, 0 = the form's own
     lists: str = ""  # ucf101: folder of the official lists; "" = ucfTrainTestlist near the clips
@@ -59,6 +59,11 @@ class Data:
     test_groups: tuple = ()  # split=group: these groups are the test part
     shard_clips: int = 64  # clips in one shard
     cache_mb: int = 1024  # MiB; records up to this size stay in memory (training and validation each)
+    streams: str = ""  # yt8m: what is read, as rgb,audio or mean_rgb,mean_audio; "" = what the records hold
+    num_classes: int = 3862  # yt8m
+    vocabulary: str = ""  # yt8m: the set's vocabulary.csv, for the names of classes; "" = their numbers
+    validation: str = ""  # yt8m: pattern of the validation part; "" = a tenth of the shards of --data
+    test: str = ""  # yt8m: pattern of the test part; "" = the validation part serves
 
 
 @dataclass(frozen=True)
@@ -82,18 +87,29 @@ class Train:
 
     batch_size: int = 128
     epochs: int = 60
-    optimizer: str = "adam"  # adam | rmsprop | rmsprop_keras2 | sgd: the rows of training.OPTIMIZERS
+    steps: int = 0  # yt8m: to train; 0 = by epochs
+    evaluate_steps: int = 0  # yt8m: from one look at the validation part to the next
+    optimizer: str = "adam"  # adam | rmsprop | rmsprop_keras2 | sgd: the rows of optimizers.OPTIMIZERS
     learning_rate: float = 1e-3
+    decay: float = 1.0  # factor of the rate after every decay_examples; 1 = none
+    decay_examples: int = 4_000_000
+    clip_norm: float = 0.0  # L2 norm that no variable's gradient exceeds; 0 = no clipping
+    loss: str = "auto"  # categorical | binary (mean over classes) | cross_entropy (sum) | auto: by the labels
     shuffle: bool = True
     drop_remainder: bool = False
     report: str = "best"  # last | best: which epoch's weights are the result
-    monitor: str = "accuracy"  # accuracy | loss, of the validation part
+    monitor: str = "accuracy"  # accuracy | gap | hit_at_one | loss, of the validation part
     patience: int = 0  # epochs without a better monitor before stopping; 0 = never
     precision: str = "float32"  # float32 | bfloat16 | float16
     jit: bool = False
     deterministic: bool = False
     checkpoint_steps: int = 0  # 0 = at the end of each epoch
     keep_checkpoints: int = 2
+
+    @property
+    def steps_per_epoch(self):
+        """yt8m: an "epoch" is what lies between two looks at the validation part."""
+        return min(self.evaluate_steps or self.steps, self.steps)
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,7 @@ class Recipe:
 
 
 _CHOICES = {
-    "data.kind": ("auto", "demo", "folder", "ucf101", "manifest"),
+    "data.kind": ("auto", "demo", "folder", "ucf101", "manifest", "yt8m"),
     "data.demo_form": ("motion", "multimodal", "disaster"),
     "data.channel_order": ("rgb", "bgr"),
     "data.interpolation": ("area", "bilinear", "bicubic", "nearest"),
@@ -131,7 +147,8 @@ _CHOICES = {
     "backbone.standardize": ("auto", "yes", "no"),
     "train.optimizer": ("adam", "rmsprop", "rmsprop_keras2", "sgd"),
     "train.report": ("last", "best"),
-    "train.monitor": ("accuracy", "loss"),
+    "train.monitor": ("accuracy", "gap", "hit_at_one", "loss"),
+    "train.loss": ("auto", "categorical", "binary", "cross_entropy"),
     "train.precision": ("float32", "bfloat16", "float16"),
 }
 _AT_LEAST = {
@@ -148,7 +165,13 @@ _AT_LEAST = {
     "backbone.batch_size": 1,
     "train.batch_size": 1,
     "train.epochs": 1,
+    "train.steps": 0,
+    "train.evaluate_steps": 0,
     "train.learning_rate": 0.0,
+    "train.decay": 0.0,
+    "train.decay_examples": 1,
+    "train.clip_norm": 0.0,
+    "data.num_classes": 1,
     "train.patience": 0,
     "train.checkpoint_steps": 0,
     "train.keep_checkpoints": 1,

@@ -1,5 +1,6 @@
 """From videos, or records, to a trained run: extract, split, fit, measure."""
 
+import os
 import shlex
 import signal
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from tfvc import cli, extract, files, names, workdir
 from tfvc import recipe as recipes
-from tfvc.plan import absolute, check, default_workdir, describe, heading, settled
+from tfvc.plan import check, default_workdir, describe, heading, settled, source_of
 
 _DOC = """Trains a model; extracts the features first where that has not been done.
 
@@ -27,24 +28,29 @@ _FLAGS = (
     "strategy",
     "init_from",
     "dry_run",
+    "on_corrupt",
 )
-_OPEN = ("train.epochs", "predict.")  # what may differ when a run is started again
+_OPEN = ("train.epochs", "train.steps", "predict.")  # what may differ when a run is started again
 
 
-def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=""):
+def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from="", on_corrupt="stop"):
     """Trains a run, goes on with it, or prints the results of one that is complete.
 
     Args:
         recipe: a resolved `tfvc.recipe.Recipe`.
-        data: clips (folder, UCF-101, manifest) or records; "" = the embedded demo set.
+        data: clips (folder, UCF-101, manifest) or records; a pattern of YouTube-8M's records where
+            `data.kind` is yt8m; "" = the embedded demo set.
         workdir: folder of the run; "" = `runs/<model>-<digest of recipe, data and seed>`.
         seed: of the split, the weights and the order.
         strategy: `default`, `mirrored` or `cpu:N`. The batch size is the global one.
         init_from: folder of a run whose weights are the start, by layer name.
+        on_corrupt: `stop` at a damaged record of YouTube-8M, or `skip` it (the same command again then reads
+            once more what it has read).
 
     Returns:
         dict, what `metrics.json` holds: `validation` (of the epoch whose weights are reported), `test`
-        (`accuracy`, `loss`, `clips`), epochs, steps, seconds, counts.
+        (`accuracy`, `loss`, `clips`; `gap`, `hit_at_one`, `perr` for accuracy where clips have several
+        labels), epochs, steps, seconds, counts.
 
     Raises:
         ValueError: the folder holds another run (the differences are named), or another process trains in
@@ -62,10 +68,10 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
         raise ValueError(f"--workdir={folder}: a file; expected a folder, which need not exist yet")
     with files.locked(folder, "training in"):
         files.sweep(folder)
-        return _begin(folder, recipe, data, seed, strategy, init_from)
+        return _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt)
 
 
-def _begin(folder, recipe, data, seed, strategy, init_from):
+def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
     old = _reopen(folder, recipe, data, seed, init_from)
     _same_data(folder, old, recipe, data)
     print("\n".join(heading(recipe, data)))
@@ -83,14 +89,12 @@ def _begin(folder, recipe, data, seed, strategy, init_from):
     for made in ("evaluation", "export"):
         if "epochs" in done and (folder / made).exists():
             print(f"{folder / made} is of the weights so far; make it again after this training")
-    return _train(folder, old, recipe, data, seed, strategy, init_from)
+    return _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt)
 
 
-def _train(folder, old, recipe, data, seed, strategy, init_from):
+def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
     from tfvc import strategy as strategies
     from tfvc import training
-    from tfvc.data import pipeline
-    from tfvc.feed import Feed
 
     started = time.perf_counter()
     devices = strategies.scope(strategy)  # before anything else touches a device
@@ -103,15 +107,15 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
                 "leave one of them out"
             )
     other = workdir.load(init_from).model() if init_from else None
-    facts, split = _facts(recipe, data, seed)
-    facts.init_from = absolute(init_from)
+    facts, split, feed_of = _gathered(recipe, data, seed, on_corrupt)
+    facts.init_from = os.path.abspath(init_from) if init_from else ""
     borrowed = bool(other) and facts.standardized and _has_statistics(other, facts)
     if borrowed:  # its weights were fitted to what they made of the features
         facts.say(f"features are standardised as in {init_from}: the statistics come with its weights")
     elif facts.standardized:
         facts.say("features are standardised on the training clips")
     _same_split(folder, old, facts, split)
-    feed = Feed(recipe, facts, split, seed, devices.num_replicas_in_sync)
+    feed = feed_of(devices.num_replicas_in_sync)
 
     training.start(seed, recipe.train.deterministic)
     with training.precision(recipe.train.precision), devices.scope():
@@ -121,7 +125,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
     workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
-    with pipeline.readable(facts.records):
+    with feed.readable():
         network, progress = training.fit(
             model,
             recipe.train,
@@ -133,18 +137,19 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
         )
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
-        test = training.measure(workdir.load(folder).model(), feed.test(), facts.multi_label)
+        test = training.measure(workdir.load(folder).model(), feed.test(), recipe.train, facts.multi_label)
     reported = progress.best_epoch if recipe.train.report == "best" else progress.epoch
     row = progress.history[reported - 1]
+    validation = {name.removeprefix("val_"): row[name] for name in row if name.startswith("val_")}
     metrics = {
-        "validation": {"accuracy": row["val_accuracy"], "loss": row["val_loss"], "epoch": reported},
-        "test": {**test, "clips": len(split["test"])},
+        "validation": {**validation, "epoch": reported, "step": reported * feed.steps},
+        "test": test,
         "epochs": progress.epoch,
         "stopped_early": progress.epoch < recipe.train.epochs,
         "steps": progress.step,
         "batch_size": feed.batch,
         "classes": len(facts.classes),
-        "clips": {part: len(ids) for part, ids in split.items()},
+        "files" if facts.kind == "yt8m" else "clips": {part: len(ids) for part, ids in split.items()},
         "parameters": network.count_params(),
         "training_seconds": round(progress.seconds, 3),
         "seconds": round(time.perf_counter() - started, 3),
@@ -152,6 +157,25 @@ def _train(folder, old, recipe, data, seed, strategy, init_from):
     files.write_json(folder / "metrics.json", metrics)
     _closing(folder, metrics)
     return metrics
+
+
+def _gathered(recipe, data, seed, on_corrupt):
+    """Facts, split, and a function: number of replicas -> what the run is fed."""
+    if recipe.data.kind == "yt8m":
+        from tfvc.yt8m import facts as of_records
+        from tfvc.yt8m.feed import Feed
+
+        facts, split = of_records.gather(recipe, data)
+        return facts, split, lambda replicas: Feed(recipe, facts, split, seed, replicas, on_corrupt)
+    if on_corrupt != "stop":
+        raise ValueError(
+            f"--on_corrupt={on_corrupt}: only for records by pattern (data.kind=yt8m); damaged clips are "
+            "skipped when they are extracted"
+        )
+    from tfvc.feed import Feed
+
+    facts, split = _facts(recipe, data, seed)
+    return facts, split, lambda replicas: Feed(recipe, facts, split, seed, replicas)
 
 
 def _facts(recipe, data, seed):
@@ -178,8 +202,8 @@ def _facts(recipe, data, seed):
     frames = recipe.data.frames or pipeline.mean_frames(manifest)
     facts = workdir.Facts(
         dataset=dataset.name,
-        source=absolute(data),
-        records=absolute(records),
+        source=source_of(recipe, data),
+        records=os.path.abspath(records),
         classes=list(dataset.classes),
         features=[replace(row, shape=(frames, *row.shape[1:])) for row in manifest.features],
         listing=dataset.digest(),
@@ -198,6 +222,8 @@ def _facts(recipe, data, seed):
 def _build(recipe, rows, num_classes, multi_label, standardize=False):
     known = names.keyword_defaults(recipe.model)
     arguments = dict(recipe.model_args)
+    if recipe.data.kind == "yt8m":  # always several labels
+        multi_label = False
     if multi_label and "multi_label" not in known:
         raise ValueError(
             f"{recipe.model} gives one label a clip (softmax), and some clips have several; expected data "
@@ -228,7 +254,7 @@ def _reopen(folder, recipe, data, seed, init_from):
         return None
     old = workdir.load(folder)
     past = (old.recipe, old.facts.source, old.seed, old.facts.init_from)
-    present = (recipe, absolute(data), seed, absolute(init_from))
+    present = (recipe, source_of(recipe, data), seed, os.path.abspath(init_from) if init_from else "")
     sides = [
         {"model": r.model, "fidelity": r.fidelity, "--data": d, "--seed": s, "--init_from": i}
         | {k: v for k, v in recipes.flatten(r).items() if not k.startswith(_OPEN)}
@@ -242,14 +268,19 @@ def _reopen(folder, recipe, data, seed, init_from):
 
 def _same_data(folder, old, recipe, data):
     """Before hours of extraction, and for a complete run too; data that are gone change nothing."""
-    from tfvc.data import datasets
+    if not (old and data):
+        return
+    if recipe.data.kind == "yt8m":
+        from tfvc.yt8m import facts
 
-    if (
-        old
-        and data
-        and Path(data).exists()
-        and datasets.load(recipe.data, data).digest() != old.facts.listing
-    ):
+        now = facts.listing(recipe, data)
+    elif Path(data).exists():
+        from tfvc.data import datasets
+
+        now = datasets.load(recipe.data, data).digest()
+    else:
+        return
+    if now != old.facts.listing:
         raise ValueError(
             f"{folder}: clips or labels of {data} have changed since the run began; give another --workdir"
         )
@@ -296,9 +327,11 @@ def _has_statistics(model, facts):
 def _closing(folder, metrics):
     where = shlex.quote(str(folder))
     test, validation = metrics["test"], metrics["validation"]
+    score = "accuracy" if "accuracy" in test else "gap"
+    shown = f"{score} {test[score]:.4f}" + (f", hit@1 {test['hit_at_one']:.4f}" if score == "gap" else "")
     print(
-        f"test accuracy {test['accuracy']:.4f} on {test['clips']} clips "
-        f"(validation {validation['accuracy']:.4f}, weights of epoch {validation['epoch']})\n"
+        f"test {shown} on {test['clips']} clips "
+        f"(validation {validation[score]:.4f}, weights of epoch {validation['epoch']})\n"
         f"the run lies in {folder}\n"
         f"  evaluate: python -m tfvc.evaluate --workdir={where}\n"
         f"  predict:  python -m tfvc.predict --workdir={where} PATH...\n"
@@ -324,6 +357,7 @@ def main(argv=None):
                 seed=arguments.seed,
                 strategy=arguments.strategy,
                 init_from=arguments.init_from,
+                on_corrupt=arguments.on_corrupt,
             )
         except KeyboardInterrupt as error:
             again = shlex.join(sys.argv[1:] if argv is None else argv)

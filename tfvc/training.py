@@ -9,9 +9,8 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from keras import ops
 
-from tfvc import checkpoints, names
+from tfvc import checkpoints, losses, metrics
 from tfvc.callbacks import (
     Board,
     Books,
@@ -20,73 +19,13 @@ from tfvc.callbacks import (
     Signals,
     Stopped,
     Validation,
+    evaluated,
     patience_is_out,
     write_log,
 )
+from tfvc.optimizers import optimizer
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-
-@keras.saving.register_keras_serializable(package="tfvc")
-class RMSpropKeras2(keras.optimizers.Optimizer):
-    """RMSprop as Keras 2 had it: the small constant stands outside the root.
-
-        a <- rho a + (1 - rho) g^2
-        w <- w - rate g / (sqrt(a) + epsilon)
-
-    **Source**: Tieleman & Hinton 2012, in the form of Keras 2.2.4, with which attention_boosted was trained.
-    **Differs**: Keras 3 divides by sqrt(a + epsilon), a floor of sqrt(1e-7) = 3e-4 instead of 1e-7: where
-    gradients are small, its steps are smaller.
-
-    Args:
-        learning_rate: step size.
-        rho: decay of the mean square.
-        epsilon: the small constant.
-
-    Example:
-        >>> from tfvc.training import RMSpropKeras2
-        >>> RMSpropKeras2(learning_rate=0.01).get_config()["rho"]
-        0.9
-    """
-
-    def __init__(self, learning_rate=1e-3, rho=0.9, epsilon=1e-7, name="rmsprop_keras2", **kwargs):
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.rho = rho
-        self.epsilon = epsilon
-
-    def build(self, variables):
-        """Makes one mean square a variable."""
-        if self.built:
-            return
-        super().build(variables)
-        self._mean_squares = self.add_optimizer_variables(variables, "mean_square")
-
-    def update_step(self, gradient, variable, learning_rate):
-        """One step of one variable."""
-        rate = ops.cast(learning_rate, variable.dtype)
-        gradient = ops.cast(gradient, variable.dtype)
-        mean_square = self._mean_squares[self._get_variable_index(variable)]
-        new = self.rho * mean_square + (1 - self.rho) * ops.square(gradient)
-        self.assign(mean_square, new)
-        self.assign_sub(variable, rate * gradient / (ops.sqrt(new) + self.epsilon))
-
-    def get_config(self):
-        return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
-
-
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "rmsprop": keras.optimizers.RMSprop,
-    "rmsprop_keras2": RMSpropKeras2,
-    "sgd": keras.optimizers.SGD,
-}
-
-
-def optimizer(train):
-    """The optimiser of a `recipe.Train`. Raises ValueError for a name that is no row of `OPTIMIZERS`."""
-    if train.optimizer not in OPTIMIZERS:
-        raise ValueError(names.suggest("train.optimizer", train.optimizer, OPTIMIZERS))
-    return OPTIMIZERS[train.optimizer](learning_rate=train.learning_rate)
 
 
 def start(seed, deterministic=False):
@@ -128,7 +67,8 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
         steps_per_epoch: batches an epoch.
         validation: finite dataset of (inputs, labels), or None.
         folder: of the run; gets `checkpoints/`, `logs/`, `log.csv`, `best.keras`.
-        multi_label: binary cross-entropy a class instead of categorical cross-entropy.
+        multi_label: whether a clip may have several labels; says which measures there are, and the loss
+            where `train.loss` is `auto`.
 
     Returns:
         `(network, progress)`: the network with the weights of the last step, uncompiled, and a
@@ -142,20 +82,20 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     folder = Path(folder)
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
     with model.distribute_strategy.scope():
-        accuracy = _accuracy(multi_label)
-        model.compile(optimizer(train), _loss(multi_label), metrics=[accuracy], jit_compile=train.jit)
+        measure = _measures(multi_label)[0]  # a mean, so that each step's can be told
+        model.compile(optimizer(train), _loss(train, multi_label), metrics=[measure], jit_compile=train.jit)
         model.optimizer.build(model.trainable_variables)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     progress = _progress(folder, bare, model.optimizer, train, steps_per_epoch)
 
     tracker = next(m for m in model.metrics if m.name == "loss")
     wait, signals = DataWait(), Signals()
-    meter = Meter(progress, lambda: {"loss": tracker, "accuracy": accuracy}, wait)
+    meter = Meter(progress, lambda: {"loss": tracker, measure.name: measure}, wait)
     board = Board(folder / "logs", meter)
     callbacks = [meter, board, Books(bare, train, folder, meter, signals)]
     if validation is not None:
         judge = keras.Model(model.input, model.output)
-        _judged(judge, multi_label)
+        _judged(judge, train, multi_label)
         callbacks.insert(0, Validation(judge, validation))
     try:
         with signals:
@@ -216,15 +156,23 @@ def keep(network, folder, progress, report):
         checkpoints.save_model(network, Path(folder) / "model.keras")
 
 
-def measure(model, dataset, multi_label=False):
-    """`{"accuracy": ..., "loss": ...}` of a model over a finite dataset of (inputs, labels)."""
-    _judged(model, multi_label)
-    result = model.evaluate(dataset, verbose=0, return_dict=True)
-    return {"accuracy": float(result["accuracy"]), "loss": float(result["loss"])}
+def measure(model, dataset, train, multi_label=False):
+    """A model's measures over a finite dataset of (inputs, labels).
+
+    Returns:
+        dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap` instead), floats;
+        `clips`, how many there were.
+    """
+    first, *_ = _judged(model, train, multi_label)
+    result = evaluated(model, dataset)
+    clips = int(keras.ops.convert_to_numpy(first.count))
+    return {name: float(value) for name, value in result.items()} | {"clips": clips}
 
 
-def _judged(model, multi_label):
-    model.compile(loss=_loss(multi_label), metrics=[_accuracy(multi_label)], jit_compile=False)
+def _judged(model, train, multi_label):
+    measures = _measures(multi_label)
+    model.compile(loss=_loss(train, multi_label), metrics=measures, jit_compile=False)
+    return measures
 
 
 def transfer(model, source):
@@ -258,10 +206,18 @@ def transfer(model, source):
     return lines
 
 
-def _loss(multi_label):
-    return keras.losses.BinaryCrossentropy() if multi_label else keras.losses.CategoricalCrossentropy()
+def _loss(train, multi_label):
+    name = train.loss
+    if name == "auto":
+        name = "binary" if multi_label else "categorical"
+    return {
+        "categorical": keras.losses.CategoricalCrossentropy,
+        "binary": keras.losses.BinaryCrossentropy,
+        "cross_entropy": losses.CrossEntropyLoss,
+    }[name]()
 
 
-def _accuracy(multi_label):
-    kind = keras.metrics.BinaryAccuracy if multi_label else keras.metrics.CategoricalAccuracy
-    return kind(name="accuracy")
+def _measures(multi_label):
+    if not multi_label:
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    return [metrics.HitAtOne(), metrics.PrecisionAtEqualRecall(), metrics.GlobalAveragePrecision(name="gap")]

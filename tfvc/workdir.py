@@ -25,6 +25,7 @@ class Facts:
     standardized: bool = False
     listing: str = ""  # `datasets.Dataset.digest()`: shows whether clips or labels have changed since
     init_from: str = ""  # the run whose weights were the start
+    kind: str = "clips"  # clips: a folder of our own records; yt8m: `records` is a pattern
     notes: list = field(default_factory=list)  # lines the run printed: shrunken batch, leakage, fallbacks
 
     def say(self, line):
@@ -59,7 +60,8 @@ class Run:
                 f"{path}: cannot be loaded ({files.first_line(error)}); put back the file that training wrote"
             ) from None
         rows = {row.name: row.shape for row in self.facts.features}
-        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in dict(model.input).items()}
+        inputs = dict(model.input).items()
+        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs if not _is_length(name, rows)}
         if model.output_shape[-1] != len(self.facts.classes) or shapes != rows:
             raise ValueError(
                 f"{path}: {model.output_shape[-1]} classes of {shapes}, but recipe.json says "
@@ -76,7 +78,8 @@ class Run:
         tree = files.read_json(path, remedy)
         known = {"epochs": int, "stopped_early": bool, "test": dict, "validation": dict}
         trained = isinstance(tree, dict) and ("epochs" not in tree or _typed(tree, known))
-        numbers = {"accuracy": float, "clips": int}, {"accuracy": float, "epoch": int}
+        score = "gap" if self.facts.kind == "yt8m" else "accuracy"
+        numbers = {score: float, "clips": int}, {score: float, "epoch": int}
         if trained and "epochs" in tree:
             trained = all(map(_typed, (tree["test"], tree["validation"]), numbers))
         if not trained:
@@ -124,6 +127,11 @@ def load(path):
         return Run(path, check(from_json(tree["recipe"])), _checked(Facts(**facts)), int(tree["seed"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{file}: not the recipe of a run of this version ({error})") from None
+
+
+def _is_length(name, rows):
+    """Whether an input of a model says how long another one is."""
+    return name.endswith("_length") and name.removesuffix("_length") in rows
 
 
 def _typed(tree, kinds):

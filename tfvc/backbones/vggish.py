@@ -181,7 +181,7 @@ def quantize(values):
     """floor((clip(x, -2, 2) + 2) * 255 / 4) as uint8.
 
     **Source**: AudioSet's `vggish_postprocess.py`, which cuts the fraction off. YouTube-8M's own extractor
-    of pictures rounds: see `starter.feature_extractor.quantize`.
+    of pictures rounds: see `tfvc.backbones.yt8m.quantize`.
 
     Example:
         >>> quantize(np.array([-9.0, 0.0, 2.0])).tolist()

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvc import files as files_
-from tfvc.data import salvage, schema, sources
+from tfvc.data import inspection, salvage, schema, sources
 from tfvc.data.report import Report
 from tfvc.data.sources import files
 from tfvc.names import suggest
@@ -61,6 +61,7 @@ def batches(
     drop_remainder=False,
     on_corrupt="stop",
     report=None,
+    first_step=0,
 ):
     """Batches of records, prefetched.
 
@@ -77,6 +78,8 @@ def batches(
         drop_remainder: whether a last, smaller batch is left out.
         on_corrupt: `skip` reads what is whole and reports the rest, each place once; `stop` raises.
         report: a Report to fill.
+        first_step: batches to pass over. Where nothing may be damaged and the files lie here, unpacked, whole
+            epochs are passed over unread; else all that comes before is read once more.
 
     Returns:
         `tf.data.Dataset` of `(inputs, labels, ids)`, for segments `(inputs, labels, ids, label_weights)`;
@@ -93,10 +96,15 @@ def batches(
     if shuffle:  # a chunk is of one file
         reader.chunk = min(reader.chunk, 64)
     reader.check_streams()
-    dataset = tf.data.Dataset.range(np.iinfo(np.int64).max if epochs is None else epochs)
+    done = first_step * batch_size
+    count = reader.count() if done and on_corrupt == "stop" and not records.segment_size else None
+    first, done = divmod(done, count) if count else (0, done)
+    dataset = tf.data.Dataset.range(first, np.iinfo(np.int64).max if epochs is None else epochs)
     dataset = reader.parsed(dataset.flat_map(lambda epoch: reader.chunks(epoch, seed, shuffle)))
     if shuffle and records.segment_size:  # segments of one clip lie side by side
         dataset = _draw(dataset.unbatch(), 16 * batch_size, seed, 0).batch(batch_size)
+    if done:
+        dataset = dataset.scan(tf.constant(done, tf.int64), _pass_over)
     return dataset.rebatch(batch_size, drop_remainder).prefetch(tf.data.AUTOTUNE)
 
 
@@ -276,7 +284,9 @@ class _Reader:
 
     def _reason(self, record):
         """What is wrong with a record, or None."""
-        reason = schema.fault(record, self.records.rows, self.records.num_classes, self.records.segment_size)
+        reason = inspection.fault(
+            record, self.records.rows, self.records.num_classes, self.records.segment_size
+        )
         if reason is None:
             try:
                 self._parse(tf.constant([record]))
@@ -285,6 +295,13 @@ class _Reader:
         return reason
 
     # --- before the first batch
+
+    def count(self):
+        """How many records the files hold by their framing, or None where that takes reading them."""
+        located = [sources.locate(name, self.copies) for name in self.files]
+        if any(zipped or length < 0 or "://" in path for path, zipped, length in located):
+            return None
+        return sum(salvage.count(path) for path, _, _ in located)
 
     def check_streams(self):
         """Refuses streams of which no first record has any, or has any of this size, and says which are
@@ -299,14 +316,14 @@ class _Reader:
             dataset = tf.data.TFRecordDataset(path, kind, _READ).take(_PEEK).ignore_errors()
             for record in dataset.as_numpy_iterator():
                 with contextlib.suppress(ValueError):
-                    for name, width in schema.streams(record).items():
+                    for name, width in inspection.streams(record).items():
                         held.setdefault(name, set()).add(width)
                     count += 1
         names = [row.name for row in self.records.rows]
         absent = [name for name in names if name not in held]
         first = f"(seen in the first {count} records)"
         for row in self.records.rows:
-            found, wanted = held.get(row.name, set()) - {None}, schema.width(row)
+            found, wanted = held.get(row.name, set()) - {None}, inspection.width(row)
             if found and wanted not in found:
                 sizes = " or ".join(map(str, sorted(found)))
                 raise ValueError(
@@ -326,6 +343,12 @@ class _Surveyed:
     path: str  # of the file, unpacked
     offsets: list
     bad: set
+
+
+def _pass_over(left, batch):
+    """One step of passing over `left` rows: what is still left, and the rest of the batch."""
+    here = tf.minimum(left, tf.cast(tf.shape(batch[1])[0], tf.int64))
+    return left - here, tf.nest.map_structure(lambda values: values[here:], batch)
 
 
 def _draw(dataset, window, seed, number):

@@ -17,14 +17,12 @@ import math
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
 IDS = ("id", "video_id")
 SEGMENTS = {"segment_labels": tf.int64, "segment_start_times": tf.int64, "segment_scores": tf.float32}
 SEGMENT_FRAMES = 5
 _LARGEST = 2**31 - 2**16  # a protocol buffer ends at 2 GiB
-_CONTEXT = {*IDS, "labels", *SEGMENTS, "segment_end_times"}
 
 
 def serialize(clip_id, labels, features, rows, *, packed=False, segments=()):
@@ -115,7 +113,7 @@ def parse_batch(serialized, rows, num_classes, multi_label):
 
     Raises:
         tf.errors.InvalidArgumentError: a broken record, one without an id, a label that is no class, or a
-            frame of another size than the row's. `fault` says it in plain words.
+            frame of another size than the row's. `inspection.fault` says it in plain words.
     """
     inputs, lengths, context = _parse(
         serialized, rows, {"labels": _label(multi_label)} if num_classes is not None else {}
@@ -192,124 +190,10 @@ def parse_segments(serialized, rows, num_classes, segment_size=SEGMENT_FRAMES):
     )
 
 
-def fault(record, rows, num_classes, segment_size=0):
-    """What is wrong with a record, in plain words; None where nothing is.
-
-    A record that lacks some stream is whole. One of the other level is not: vectors alone where frames are
-    asked for, or frames alone where vectors are.
-
-    Args:
-        record: bytes.
-        rows, num_classes: as `parse_batch` takes them; None = labels (and segments) are not looked at.
-        segment_size: frames of a segment, where segments are read; else 0.
-
-    Example:
-        >>> from tfvc.recipe import Feature
-        >>> rows = [Feature("frames", (4, 2), "uint8")]
-        >>> fault(serialize("a", [3], {"frames": np.zeros((1, 2), "uint8")}, rows), rows, 3)
-        "record 'a': label 3; expected 0 to 2 (num_classes=3)"
-    """
-    try:
-        example = _example(record)
-    except ValueError as error:
-        return str(error)
-    context, lists = example.context.feature, example.feature_lists.feature_list
-    values = {name: context[name].bytes_list.value for name in IDS if name in context}
-    clip_id = next((value[0] for value in values.values() if len(value) == 1 and value[0]), None)
-    if clip_id is None:
-        return f"a record without id or video_id; it holds: {_held(context, lists)}"
-    name = f"record {clip_id.decode('utf-8', 'replace')!r}"
-    frames = [row for row in rows if len(row.shape) > 1]
-    there = [row for row in rows if row.name in context or row.name in lists]
-    other = not there and (not lists and set(context) - _CONTEXT if frames else lists)
-    if other:
-        return f"{name} holds {_held(context, lists)}; expected {', '.join(row.name for row in rows)}"
-    for row in there:
-        wrong = _vector_fault(context, row) if len(row.shape) == 1 else _frames_fault(context, lists, row)
-        if wrong:
-            return f"{name}: {row.name} {wrong}"
-    if num_classes is None:
-        return None
-    key = "segment_labels" if segment_size else "labels"
-    if key in context and context[key].WhichOneof("kind") not in (None, "int64_list"):
-        return f"{name}: {key} are no integers"
-    labels = context[key].int64_list.value if key in context else []
-    bad = next((label for label in labels if not 0 <= label < num_classes), None)
-    if bad is not None:
-        return f"{name}: label {bad}; expected 0 to {num_classes - 1} (num_classes={num_classes})"
-    return _segment_fault(context, rows, segment_size, name) if segment_size else None
-
-
-def width(row):
-    """What one vector, or one frame, of a row counts: floats, or bytes."""
-    return row.shape[0] if len(row.shape) == 1 else _frame_bytes(row)
-
-
-def streams(record):
-    """What a record holds besides id, labels and segments: name -> `width`, or None where none is to be seen.
-
-    Raises:
-        ValueError: not a record.
-    """
-    example = _example(record)
-    found = {name: len(value.float_list.value) or None for name, value in example.context.feature.items()}
-    for name, value in example.feature_lists.feature_list.items():
-        first = value.feature[0].bytes_list.value if value.feature else ()
-        found[name] = len(first[0]) if first else None
-    return {name: size for name, size in found.items() if name not in _CONTEXT}
-
-
-def _example(record):
-    try:
-        return tf.train.SequenceExample.FromString(record)
-    except DecodeError:
-        raise ValueError("no tf.train.Example or SequenceExample") from None
-
-
 def checked(value, right, message):
     """The value, or an InvalidArgumentError: tf.debugging.Assert, without the branch that it costs."""
     with tf.control_dependencies([tf.raw_ops.Assert(condition=right, data=[message])]):
         return tf.identity(value)
-
-
-def _held(context, lists):
-    return ", ".join(sorted({*context, *lists} - _CONTEXT)) or "nothing else"
-
-
-def _vector_fault(context, row):
-    values = context[row.name].float_list.value
-    if context[row.name].WhichOneof("kind") not in (None, "float_list"):
-        return f"is no list of floats; expected {row.shape[0]} of them"
-    if row.name in context and len(values) not in (0, row.shape[0]):
-        return f"has {len(values)} values; expected {row.shape[0]}"
-    return None
-
-
-def _frames_fault(context, lists, row):
-    size = _frame_bytes(row)
-    if row.name in context:
-        value = context[row.name].bytes_list.value
-        if len(value) != 1:
-            return "is no single string of frames"
-        return f"is {len(value[0])} bytes; expected a multiple of {size}" if len(value[0]) % size else None
-    for index, frame in enumerate(lists[row.name].feature):
-        value = frame.bytes_list.value
-        if len(value) != 1:
-            return f"frame {index} is no bytes value"
-        if len(value[0]) != size and index < (row.shape[0] or index + 1):
-            return f"frame {index} is {len(value[0])} bytes; expected {size}"
-    return None
-
-
-def _segment_fault(context, rows, segment_size, name):
-    starts = context["segment_start_times"].int64_list.value
-    counts = [len(context["segment_labels"].int64_list.value), len(starts)]
-    counts.append(len(context["segment_scores"].float_list.value))
-    if len(set(counts)) > 1:
-        return f"{name}: {counts[0]} segment labels, {counts[1]} starts, {counts[2]} scores; expected as many"
-    last = min(row.shape[0] for row in rows) - segment_size
-    bad = next((start for start in starts if not 0 <= start <= last), None)
-    return None if bad is None else f"{name}: segment start {bad}; expected 0 to {last}"
 
 
 def _parse(serialized, rows, extra):
@@ -342,7 +226,7 @@ def _parse(serialized, rows, extra):
 
 def _decode(lists, packed, row):
     """Frames `(B, T, ...)` and their number, from a string a frame or, where it is not empty, `packed`."""
-    size, t = _frame_bytes(row), row.shape[0]
+    size, t = frame_bytes(row), row.shape[0]
     wrong = f"a frame of {row.name!r} is not {size} bytes: records of another backbone or dtype"
     one = tf.reduce_all(lists.values.row_lengths() == 1)
     # decode_raw would silently cut or pad a frame of another size.
@@ -399,7 +283,8 @@ def _hot(labels, num_classes, multi_label):
     return tf.tensor_scatter_nd_max(zeros, places, tf.ones([tf.shape(places)[0]]))
 
 
-def _frame_bytes(row):
+def frame_bytes(row):
+    """Bytes of one frame of a row."""
     return math.prod(row.shape[1:]) * np.dtype(_stored(row)).itemsize
 
 

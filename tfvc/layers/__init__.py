@@ -2,6 +2,7 @@
 
 from tfvc.layers.attention import FrameAttention, hard_sigmoid_keras2
 from tfvc.layers.batch_norm import SlimBatchNormalization
+from tfvc.layers.bilinear import MFB, MLB, CompactBilinear
 from tfvc.layers.dbof import DBoF
 from tfvc.layers.dequantize import Dequantize
 from tfvc.layers.gating import ContextGating
@@ -13,10 +14,13 @@ from tfvc.layers.sampling import SampleFrames
 from tfvc.layers.standardize import Standardize
 
 __all__ = [
+    "CompactBilinear",
     "ContextGating",
     "DBoF",
     "Dequantize",
     "FrameAttention",
+    "MFB",
+    "MLB",
     "MaskedLSTM",
     "MaskedPooling",
     "MixtureOfExperts",

@@ -5,7 +5,7 @@ from keras import ops
 
 from tfvc.layers.batch_norm import SlimBatchNormalization
 
-_ACTIVATIONS = {"sigmoid": ops.sigmoid, "relu6": ops.relu6}
+_ACTIVATIONS = {"sigmoid": ops.sigmoid, "relu6": ops.relu6, "relu": ops.relu}
 _POOLINGS = ("average", "max")
 
 
@@ -13,26 +13,27 @@ _POOLINGS = ("average", "max")
 class DBoF(keras.layers.Layer):
     """Frames into clusters, activation, pooling over the frames, a hidden layer.
 
-        c[t] = f(bn(bn(x[t]) Wc))      h = f(bn((max or mean over t of c[t]) Wh))      f: sigmoid or relu6
+        c[t] = f(bn(bn(x[t]) Wc))      h = f(bn((max or mean over t of c[t]) Wh))      f: see activation
 
-    Without batch norm, the two products have biases in its place, and the input stays as it is.
+    `hidden_size=None` ends at the pooled clusters, without h. Without batch norm, the products have biases in
+    its place, and the input stays as it is.
 
-    The largest tensor is (B T, clusters). Both f grow with their argument, so the maximum is taken first and
+    The largest tensor is (B T, clusters). Each f grows with its argument, so the maximum is taken first and
     f on what is left; the input's batch norm is folded into Wc, so that no gradient of the frames is computed
     where no layer below asks for it. The numbers are the same.
 
     **Source**: YouTube-8M starter, frame_level_models.py, DbofModel.
-    **Differs**: takes a mask; `SampleFrames` does the sampling.
+    **Differs**: takes a mask; `SampleFrames` does the sampling; `hidden_size=None` and relu are new.
 
     Args:
         clusters: columns of Wc.
-        hidden_size: columns of Wh.
+        hidden_size: columns of Wh; None: no second product, the output is the pooled clusters.
         pooling: "max" or "average".
-        activation: f, "sigmoid" or "relu6".
-        add_batch_norm: batch norm (sublayers input_bn, cluster_bn, hidden1_bn), else biases.
+        activation: f, "sigmoid", "relu6" or "relu".
+        add_batch_norm: batch norm (sublayers input_bn, cluster_bn and, with Wh, hidden1_bn), else biases.
         **kwargs: of `keras.layers.Layer`.
 
-    Input: (B, T, D) floats. Output: (B, hidden_size), compute dtype; statistics in float32.
+    Input: (B, T, D) floats. Output: (B, hidden_size or clusters), compute dtype; statistics in float32.
     Masking: boolean (B, T); frames under it count for nothing, no frame at all pools to zeros; it ends here.
 
     Raises:
@@ -46,10 +47,10 @@ class DBoF(keras.layers.Layer):
     """
 
     def __init__(
-        self, clusters, hidden_size, pooling="max", activation="sigmoid", add_batch_norm=True, **kwargs
+        self, clusters, hidden_size=None, pooling="max", activation="sigmoid", add_batch_norm=True, **kwargs
     ):
         super().__init__(**kwargs)
-        if clusters < 1 or hidden_size < 1:
+        if clusters < 1 or (hidden_size is not None and hidden_size < 1):
             raise ValueError(f"clusters={clusters}, hidden_size={hidden_size}: expected at least 1 of each")
         for name, value, known in (("pooling", pooling, _POOLINGS), ("activation", activation, _ACTIVATIONS)):
             if value not in known:
@@ -60,7 +61,10 @@ class DBoF(keras.layers.Layer):
         self.activation = activation
         self.add_batch_norm = add_batch_norm
         self.supports_masking = True
-        for name in ("input_bn", "cluster_bn", "hidden1_bn") if add_batch_norm else ():
+        norms = (
+            ("input_bn", "cluster_bn") if hidden_size is None else ("input_bn", "cluster_bn", "hidden1_bn")
+        )
+        for name in norms if add_batch_norm else ():
             setattr(self, name, SlimBatchNormalization(name=name, dtype="float32"))
 
     def build(self, input_shape):
@@ -68,14 +72,18 @@ class DBoF(keras.layers.Layer):
             raise ValueError(f"{self.name}: input {tuple(input_shape)}; expected (batch, frames, channels)")
         size, clusters, hidden = input_shape[-1], self.clusters, self.hidden_size
         self.cluster_weights = self._normal((size, clusters), size**-0.5, "cluster_weights")
-        self.hidden1_weights = self._normal((clusters, hidden), clusters**-0.5, "hidden1_weights")
+        whole = hidden is not None
+        if whole:
+            self.hidden1_weights = self._normal((clusters, hidden), clusters**-0.5, "hidden1_weights")
         if self.add_batch_norm:
             self.input_bn.build(input_shape)
             self.cluster_bn.build((None, clusters))
-            self.hidden1_bn.build((None, hidden))
+            if whole:
+                self.hidden1_bn.build((None, hidden))
         else:
             self.cluster_biases = self._normal((clusters,), size**-0.5, "cluster_biases")
-            self.hidden1_biases = self._normal((hidden,), 0.01, "hidden1_biases")
+            if whole:
+                self.hidden1_biases = self._normal((hidden,), 0.01, "hidden1_biases")
 
     def _normal(self, shape, deviation, name):
         initializer = keras.initializers.RandomNormal(stddev=deviation)
@@ -90,6 +98,8 @@ class DBoF(keras.layers.Layer):
         pooled = pool(inputs, real, training)
         if real is not None:
             pooled = ops.where(ops.any(real, axis=1), pooled, 0.0)
+        if self.hidden_size is None:
+            return ops.cast(pooled, self.compute_dtype)
         hidden = self._product(pooled, self.hidden1_weights)
         if self.add_batch_norm:
             hidden = self.hidden1_bn(hidden, training=training)
@@ -159,7 +169,7 @@ class DBoF(keras.layers.Layer):
         return None
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.hidden_size)
+        return (input_shape[0], self.hidden_size or self.clusters)
 
     def get_config(self):
         names = ("clusters", "hidden_size", "pooling", "activation", "add_batch_norm")
