@@ -1,0 +1,189 @@
+"""A study is data: a table of a paper, what is tried for it here, and the number that was printed.
+
+A name is a file: `experiments/studies/mfb_table1.py` is the study `mfb_table1`, and holds `STUDY`.
+"""
+
+import glob
+import importlib
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfvc import recipe
+from tfvc.names import suggest
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a table holds: its key in `metrics.json`, and how the paper writes it."""
+
+    name: str
+    title: str
+    scale: float = 100.0  # the paper's unit: per cent
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How data are cut, as patterns of records."""
+
+    train: str
+    validation: str  # chooses settings and the moment to stop
+    test: str  # is reported, and chooses nothing
+
+    def overrides(self):
+        """The recipe's fields that name the parts other than the training part."""
+        return [f"data.validation={self.validation}", f"data.test={self.test}"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        name: short; its folder and what `--rows` takes.
+        overrides: recipe fields of this row, as `section.field=value`.
+        title: as the table calls it; empty = `name`.
+        printed: metric -> number in the paper, in its unit; empty = the paper has no such row.
+        note: what a reader must know of this row.
+        not_run: why it is not run here; empty = it is.
+    """
+
+    name: str
+    overrides: tuple = ()
+    title: str = ""
+    printed: dict = field(default_factory=dict)
+    note: str = ""
+    not_run: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table of a paper as data.
+
+    Args:
+        name: of its file.
+        title: one line.
+        source: paper and table.
+        differs: sentences, what is not as in the paper.
+        model, fidelity: of the recipe.
+        common: overrides of all rows.
+        rows: the table.
+        grid: field -> values tried to choose a row's setting, the same for all rows.
+        choose_by: metric of the validation part that chooses, higher is better; also the learning curve's.
+        metrics: what is reported, of the test part.
+        parts: function of `--data`, gives `Parts`.
+        data: what `--data` must be, for messages.
+        baseline: function of `Parts` and the number of classes, gives metric -> value; None = no baseline.
+        baseline_title: its row in the table and in the lines.
+        seeds: how many each row is reported with.
+    """
+
+    name: str
+    title: str
+    source: str
+    differs: tuple
+    model: str
+    rows: tuple
+    grid: dict
+    choose_by: str
+    metrics: tuple
+    parts: Callable
+    data: str
+    fidelity: str = "original"
+    common: tuple = ()
+    baseline: Callable | None = None
+    baseline_title: str = "class prior"
+    seeds: int = 3
+
+    def points(self):
+        """The points of the grid, each a tuple of overrides.
+
+        Example:
+            >>> from experiments import study
+            >>> study.load("mfb_table1").points()[0]
+            ('train.learning_rate=0.001',)
+        """
+        axes = [[f"{name}={value}" for value in values] for name, values in self.grid.items()]
+        return list(itertools.product(*axes))
+
+    def overrides(self, row, choice=()):
+        """All overrides of a row at a point of the grid."""
+        return [*self.common, *row.overrides, *choice]
+
+    def recipe(self, row, choice=(), parts=None):
+        """The resolved recipe. Raises ValueError for a field or value that there is not."""
+        given = [*self.overrides(row, choice), *(parts.overrides() if parts else ())]
+        return recipe.get(self.model, self.fidelity, given)
+
+    def select(self, names=()):
+        """The rows that are run, or those of some names.
+
+        Raises:
+            ValueError: no such row, or one that is not run here (the reason is named).
+        """
+        rows = {row.name: row for row in self.rows}
+        for name in names:
+            if name not in rows:
+                raise ValueError(suggest(f"row of {self.name}", name, rows))
+            if rows[name].not_run:
+                raise ValueError(f"row {name!r} of {self.name} is not run here: {rows[name].not_run}")
+        return [row for row in self.rows if not row.not_run and (not names or row.name in names)]
+
+
+def available():
+    """Names of the studies: the files of `experiments/studies`."""
+    folder = Path(__file__).parent / "studies"
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def load(name):
+    """The study of a name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    if name not in available():
+        raise ValueError(suggest("study", name, available()))
+    return importlib.import_module(f"experiments.studies.{name}").STUDY
+
+
+def pattern(*paths):
+    """Paths as one pattern of records that means these files and no others.
+
+    Example:
+        >>> pattern("/data/a,b/x[1].tfrecord", "y")
+        '/data/a?b/x[[]1].tfrecord,y'
+    """
+    # A comma would part two patterns (`data.sources.files`).
+    return ",".join(glob.escape(str(path)).replace(",", "?") for path in paths)
+
+
+def halves(data, what):
+    """YouTube-8M's folders: `train/` trains; of the sorted shards of `validate/` the first half chooses and
+    the other half is reported.
+
+    Args:
+        data: folder that holds both.
+        what: the study's words for such a folder, for messages.
+
+    Raises:
+        ValueError: no folder given, or fewer than two shards to choose and report with.
+        FileNotFoundError: no shards there.
+    """
+    from tfvc.data import sources
+
+    if not data:
+        raise ValueError(f"no data; expected --data=FOLDER, {what}")
+    if "://" not in data:
+        data = os.path.abspath(data)
+        for part in ("train", "validate"):
+            if not os.path.isdir(os.path.join(data, part)):
+                raise FileNotFoundError(f"{data}: has no folder {part}/; expected {what}")
+    train, held = (f"{pattern(data)}/{part}/*.tfrecord" for part in ("train", "validate"))
+    shards = sources.files(held)
+    if len(shards) < 2:
+        raise ValueError(f"{held}: one file; expected two at least, to choose with and to report on")
+    half = len(shards) // 2
+    return Parts(train, pattern(*shards[:half]), pattern(*shards[half:]))
