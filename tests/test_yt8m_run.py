@@ -1,6 +1,5 @@
 """Runs on records by pattern: what they are fed, how they train, resume, and are measured."""
 
-import dataclasses
 import gzip
 import json
 import shutil
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from made import command
 
-from tfvc import evaluate, plan, recipe, train, workdir
+from tfvc import evaluate, export, plan, predict, recipe, train, workdir
 from tfvc.data import demo_records, records
 from tfvc.yt8m import facts
 
@@ -104,18 +103,27 @@ def test_the_same_command_again_prints_what_is_there(run, patterns, capsys):
     assert "this run is complete" in capsys.readouterr().out
 
 
-def test_frame_level_records_are_trained_on_with_netvlad_and_dbof(tmp_path):
-    for aggregation in ("netvlad", "dbof"):
-        own = small(
-            f"model_args.aggregation={aggregation}",
-            "model_args.clusters=4",
-            "model_args.samples=6",
-            demo=True,
-        )
-        own = dataclasses.replace(own, train=dataclasses.replace(own.train, steps=4, evaluate_steps=2))
-        metrics = train.train(own, workdir=tmp_path / aggregation)
-        assert metrics["steps"] == 4 and 0 < metrics["test"]["gap"] <= 1
-    rows = workdir.load(tmp_path / "dbof").facts.features
+@pytest.mark.parametrize("aggregation", ("netvlad", "dbof"))
+def test_frame_level_records_go_through_all_commands(aggregation, tmp_path, capsys):
+    def run(main, *arguments):
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        assert not end.value.code, capsys.readouterr().err
+
+    patterns, where = demo_records.ensure()[0], f"--workdir={tmp_path / 'run'}"
+    tiny = [f"model_args.{a}" for a in (f"aggregation={aggregation}", "clusters=4", "samples=6", "o=20")]
+    own = [f"data.{part}={patterns[part]}" for part in ("validation", "test")]
+    own += ["data.num_classes=12", "data.frames=12", "train.batch_size=32"]
+    own += ["train.steps=4", "train.evaluate_steps=2", "train.learning_rate=0.005"]
+    sets = [f"--set={field}" for field in (*tiny, *own)]
+    run(train.main, "--model=mfb", f"--data={patterns['train']}", where, *sets)
+    run(evaluate.main, where)
+    run(predict.main, where, patterns["test"])
+    run(export.main, where)
+    shown = capsys.readouterr().out
+    assert "test gap" in shown and "test: GAP" in shown and "predicted 64 videos" in shown
+    assert "serialized: reloaded without tfvc" in shown
+    rows = workdir.load(tmp_path / "run").facts.features
     assert [(row.name, row.shape) for row in rows] == [("rgb", (12, 1024)), ("audio", (12, 128))]
 
 
