@@ -9,6 +9,7 @@ READY = $(VENV)/.ready
 SEED ?= 0
 DEMO_RUN ?= runs/demo-seed$(SEED)
 PYTEST_ARGS ?=
+JOBS ?= 2
 
 .PHONY: demo test lint clean
 
@@ -17,7 +18,7 @@ demo: $(READY)
 	$(VENV)/bin/python -m tfvc.export --workdir=$(DEMO_RUN)
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses=$(JOBS) --dist=loadfile $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -37,6 +37,6 @@ setup(
         # Its plugins load on TensorFlow 2.16 only, hence no hard dependency: http:// and s3:// records.
         "io": ["tensorflow-io>=0.37.1,<0.38"],
         "cuda": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
-        "dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "ruff>=0.8,<1"],
+        "dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "pytest-xdist>=3.6,<4", "ruff>=0.8,<1"],
     },
 )

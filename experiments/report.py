@@ -88,7 +88,8 @@ def measured(a_study, row, lines):
     top = results.best(tried.values(), a_study.choose_by)
     choice = next((choice for choice, line in tried.items() if line is top), ())
     runs = results.find(mine, overrides=a_study.overrides(row, choice), phase="report") if top else []
-    return Measured(row, tried, choice, sorted(runs, key=lambda run: run["seed"]))
+    runs = {run["seed"]: run for run in runs}  # each seed counts once
+    return Measured(row, tried, choice, [runs[seed] for seed in sorted(runs)])
 
 
 def page(a_study, table, lines, others):
@@ -219,7 +220,7 @@ def _circumstances(a_study, lines, others):
     for key in ("commit", "versions", "hardware"):
         kinds = sorted({_flat(line[key]) for line in lines})
         yield f"{key}: {'; or '.join(kinds)}"
-    yield f"{len(runs)} runs, {sum(run['seconds'] for run in runs) / 60:.0f} minutes of training in all"
+    yield f"{len(runs)} runs, {sum(run['seconds'] for run in runs) / 60:.0f} min of training in all"
 
 
 def _flat(value):

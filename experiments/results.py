@@ -8,7 +8,8 @@ from tfvc import files
 
 FILE = "results/results.jsonl"
 # What a line must hold; the first five tell whether a run has been done.
-_KEYS = ("study", "row", "overrides", "seed", "data", "phase", "metrics", "seconds", "commit", "versions")
+_KEYS = {"study": str, "row": str, "overrides": list, "seed": int, "data": dict, "phase": str}
+_KEYS |= {"metrics": dict, "seconds": float, "commit": str, "versions": dict, "hardware": dict}
 
 
 def read(path):
@@ -72,4 +73,5 @@ def _parsed(text):
         line = json.loads(text)
     except ValueError:
         return None
-    return line if isinstance(line, dict) and all(key in line for key in _KEYS) else None
+    ours = isinstance(line, dict) and all(isinstance(line.get(key), kind) for key, kind in _KEYS.items())
+    return line if ours and "digest" in line["data"] else None

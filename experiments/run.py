@@ -10,6 +10,7 @@ commit. `python -m experiments.report` writes the tables."""
 import csv
 import importlib.metadata
 import platform
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,7 @@ from absl import flags
 
 import tfvc
 from experiments import benchmarks, results, study
-from tfvc import cli, recipe, train
+from tfvc import cli, files, recipe, train
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,11 +43,16 @@ def run(a_study, *, data="", seeds=0, workdir="runs/studies", rows=(), path=resu
     """
     chosen = a_study.select(rows)
     parts = a_study.parts(data)
-    session = _Session(a_study, parts, describe(parts), Path(workdir), Path(path), results.read(path))
+    with files.locked(Path(workdir) / a_study.name, "running the study in"):
+        _run(a_study, parts, chosen, seeds or a_study.seeds, Path(workdir), Path(path))
+
+
+def _run(a_study, parts, chosen, seeds, workdir, path):
+    session = _Session(a_study, parts, describe(parts), workdir, path, results.read(path))
     for row in chosen:  # a field that there is not is told before the first run, not after hours
         for choice in a_study.points():
             a_study.recipe(row, choice, parts)
-    seeds, points = seeds or a_study.seeds, a_study.points()
+    points = a_study.points()
     session.total = len(chosen) * (len(points) + seeds - 1)
     if a_study.baseline:
         session.baseline(a_study.recipe(chosen[0]).data.num_classes)
@@ -175,7 +181,8 @@ def commit(folder=_ROOT):
 
     if not shutil.which("git") or git("rev-parse", "--show-toplevel") != str(folder):
         return "unknown"
-    return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or "unknown"
+    found = git("describe", "--always", "--abbrev=12", "--exclude=*")
+    return found + "-dirty" * bool(git("status", "--porcelain")) if found else "unknown"
 
 
 def curve(folder, metric, steps, evaluate_steps):
@@ -224,7 +231,10 @@ def main(argv=None):
             rows=[row.strip() for row in arguments.rows if row.strip()],
             path=arguments.results,
         )
-        print(f"all runs have their lines in {arguments.results}; tables: python -m experiments.report")
+        given = "" if arguments.results == results.FILE else f" --results={shlex.quote(arguments.results)}"
+        print(
+            f"all runs have their lines in {arguments.results}; tables: python -m experiments.report{given}"
+        )
 
     values = flags.FlagValues()
     flags.DEFINE_string("data", "", "what the study reads; the list of studies says what", values)

@@ -243,7 +243,7 @@ def test_a_real_study_of_made_up_records_runs_to_its_table(tmp_path):
 
 # --- lines --------------------------------------------------------------------------------------------------
 
-LINE = {key: "" for key in results._KEYS} | {"seed": 0, "data": {"digest": "d"}}
+LINE = {key: kind() for key, kind in results._KEYS.items()} | {"data": {"digest": "d"}}
 
 
 def test_a_torn_last_line_is_told_and_mended(tmp_path, capsys):
@@ -263,7 +263,7 @@ def test_a_torn_last_line_is_told_and_mended(tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"study": "x"}', ""])
+@pytest.mark.parametrize("text", ["{", "[]", '{"study": "x"}', json.dumps(LINE | {"data": 5}), ""])
 def test_a_line_that_is_no_result_is_named(tmp_path, text):
     path = tmp_path / "results.jsonl"
     path.write_text(f"{json.dumps(LINE)}\n{text}\n{json.dumps(LINE)}\n")
@@ -329,7 +329,7 @@ def test_the_report_sets_the_paper_beside_what_was_measured(go, tmp_path):
     assert "Here: video only > concatenation > MFB." in text  # equals: as listed
     assert "At an edge of the grid, so that a better value may lie beyond it: concatenation." in text
     assert text.count("1.5 TB") == 1 and all(sentence in text for sentence in TABLE.differs)
-    assert f"{3 * RUNS} runs, {3 * RUNS} minutes of training in all" in text and "**60.0**" in text
+    assert f"{3 * RUNS} runs, {3 * RUNS} min of training in all" in text and "**60.0**" in text
     assert "2 files train, 3 choose, 3 are reported" in text
 
 

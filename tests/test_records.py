@@ -16,6 +16,7 @@ from tfvc.data import records, salvage, schema, sources
 from tfvc.recipe import Feature
 
 T, CLASSES = 7, 5
+MORE = f"num_classes={CLASSES}; raise it where the set has more"
 ROWS = [Feature("rgb", (T, 4), "uint8", True), Feature("audio", (T, 2), "uint8", True)]
 VIDEO = [Feature("mean_rgb", (4,)), Feature("mean_audio", (2,))]
 
@@ -412,10 +413,8 @@ OTHERS = {
     "record 'x': rgb frame 0 is 8 bytes; expected 4": _HALVES,
     "record 'x': rgb is no single string of frames": _number("rgb", 1.0),
     "record 'x': labels are no integers": _number("labels", 1.0),
-    f"record 'x': label {CLASSES}; expected 0 to {CLASSES - 1} (num_classes={CLASSES})": clip(
-        "x", labels=(1, CLASSES)
-    ),
-    f"record 'x': label -1; expected 0 to {CLASSES - 1} (num_classes={CLASSES})": clip("x", labels=(-1,)),
+    f"record 'x': label {CLASSES}; expected 0 to {CLASSES - 1} ({MORE})": clip("x", labels=(1, CLASSES)),
+    f"record 'x': label -1; expected 0 to {CLASSES - 1} ({MORE})": clip("x", labels=(-1,)),
 }
 
 
@@ -523,7 +522,7 @@ def test_segments_are_batched_as_clips_and_bad_ones_named(tmp_path):
     assert rated == [[3], [1], [4]] and np.argwhere(labels.numpy()).tolist() == [[2, 4]]
     assert [reason for *_, reason in report.faults] == [
         f"record 'b': segment start {T - 4}; expected 0 to {T - 5}",
-        "record 'd': label 5; expected 0 to 4 (num_classes=5)",
+        "record 'd': label 5; expected 0 to 4 (num_classes=5; raise it where the set has more)",
         "record 'f': 1 segment labels, 1 starts, 2 scores; expected as many",
     ]
     with pytest.raises(ValueError, match="record 'b': segment start"), records.readable():

@@ -56,6 +56,7 @@ def test_a_run_leaves_what_the_other_commands_need(finished, records):
         "recipe.json",
         "split.json",
         "log.csv",
+        "learning_curve.png",
         "logs",
         "checkpoints",
         "best.keras",

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from made import command
 
 from tfvc import evaluate, export, plan, predict, recipe, train, workdir
@@ -103,6 +104,39 @@ def test_the_same_command_again_prints_what_is_there(run, patterns, capsys):
     assert "this run is complete" in capsys.readouterr().out
 
 
+def test_more_steps_need_the_same_distance_between_looks(run, patterns):
+    folder, _ = run
+    with pytest.raises(ValueError, match="holds another run .train.evaluate_steps: 5 -> 20"):
+        more = on(patterns, "train.steps=20", "train.evaluate_steps=100")
+        train.train(more, data=patterns["train"], workdir=folder)
+
+
+def test_a_complete_run_is_mended_or_told_without_its_records(run, patterns, tmp_path, capsys):
+    folder, metrics = tmp_path / "run", run[1]
+    shutil.copytree(run[0], folder)
+    own = on(patterns)
+    (folder / "model.keras").unlink()
+    (folder / "split.json").write_text("{")
+    again = train.train(own, data=patterns["train"], workdir=folder)
+    assert again["test"]["gap"] == pytest.approx(metrics["test"]["gap"], abs=1e-3)
+    assert "finished anew" in capsys.readouterr().out
+    evaluate.evaluate(folder)
+    tree = json.loads((folder / "split.json").read_text())
+    (folder / "split.json").write_text(json.dumps({"train": tree["train"]}))
+    with pytest.raises(ValueError, match="split.json: not the split of a run"):
+        evaluate.evaluate(folder)
+
+
+def test_a_complete_run_is_told_where_its_records_are_gone(patterns, tmp_path, capsys):
+    moved = tmp_path / "records"
+    shutil.copytree(Path(patterns["train"]).parent, moved)
+    own = dict(patterns, train=f"{moved}/train*", validation=f"{moved}/validation*")
+    metrics = train.train(on(own), data=own["train"], workdir=tmp_path / "run")
+    shutil.rmtree(moved)
+    assert train.train(on(own), data=own["train"], workdir=tmp_path / "run") == metrics
+    assert "this run is complete" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("aggregation", ("netvlad", "dbof"))
 def test_frame_level_records_go_through_all_commands(aggregation, tmp_path, capsys):
     def run(main, *arguments):
@@ -158,12 +192,21 @@ def test_a_damaged_shard_stops_the_run_or_is_passed_over(patterns, tmp_path, cap
         (["train.monitor=accuracy"], "expected gap, hit_at_one or loss"),
         (["train.steps=7"], "expected a multiple of train.evaluate_steps=5, as 5 or 10"),
         (["train.steps=0"], "expected at least 1"),
+        (["train.loss=categorical"], "expected cross_entropy or binary"),
+        (["backbone.size=64,64"], "backbone.size=.*not for records by pattern"),
         (["data.kind=folder"], "data.kind=folder: not for mfb; expected yt8m"),
     ),
 )
 def test_settings_without_a_use_are_refused(overrides, what):
     with pytest.raises(ValueError, match=what):
         plan.settled(small(*overrides))
+
+
+def test_parts_that_a_fusion_has_not_are_told_before_anything_is_read():
+    with pytest.raises(ValueError, match="model_args.o=20: fusion audio has no such part"):
+        small("model_args.fusion=audio")
+    with pytest.raises(ValueError, match="model_args.clusters=3: aggregation average"):
+        small("model_args.clusters=3")
 
 
 def test_settings_of_records_are_refused_for_clips():
@@ -193,6 +236,53 @@ def test_parts_and_streams_that_do_not_fit_are_named(patterns, tmp_path):
     (tmp_path / "b.tfrecord").write_bytes(b"")
     with pytest.raises(ValueError, match="no whole record of YouTube-8M"):
         gather(data=f"{tmp_path}/*.tfrecord")
+
+
+def test_a_stream_asked_for_by_name_may_be_missing_and_is_masked(tmp_path):
+    from tfvc.data import schema
+    from tfvc.recipe import Feature
+
+    row = Feature("mean_rgb", (1024,))
+    for name in ("a", "b"):
+        values = {"mean_rgb": np.ones(1024, "float32")}
+        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
+            writer.write(schema.serialize(name, [1], values, [row]))
+
+    def rows(*overrides):
+        own = plan.settled(small("data.num_classes=12", *overrides))
+        return [row.name for row in facts.gather(own, f"{tmp_path}/*")[0].features]
+
+    with pytest.raises(ValueError, match="expected one stream of audio .*data.streams=rgb,audio"):
+        rows()
+    assert rows("data.streams=mean_rgb,mean_audio") == ["mean_rgb", "mean_audio"]
+
+
+def test_files_without_a_record_are_passed_over_for_the_streams_of_others(patterns, tmp_path):
+    for number in range(5):
+        (tmp_path / f"a{number}").touch()
+    shutil.copy(records.files(patterns["train"])[0], tmp_path / "b")
+    own = plan.settled(small("data.num_classes=12", f"data.validation={patterns['validation']}"))
+    assert len(facts.gather(own, f"{tmp_path}/*")[0].features) == 2
+
+
+def test_parts_are_looked_at_before_the_first_step(patterns, tmp_path):
+    frames = demo_records.ensure("frame")[0]["test"]
+    with pytest.raises(ValueError, match="test00.tfrecord and 1 more: unknown stream 'mean_rgb'"):
+        train.train(on(patterns, f"data.test={frames}"), data=patterns["train"], workdir=tmp_path)
+    assert not (tmp_path / "model.keras").exists() and not list(tmp_path.glob("checkpoints/step*"))
+
+
+def test_a_part_without_labels_is_refused(patterns, tmp_path):
+    from tfvc.data import schema
+
+    rows = demo_records.ROWS["video"]
+    with tf.io.TFRecordWriter(str(tmp_path / "bare")) as writer:
+        for number in range(3):
+            values = {row.name: np.ones(row.shape, "float32") for row in rows}
+            writer.write(schema.serialize(str(number), [], values, rows))
+    with pytest.raises(ValueError, match="no label in the records of the validation"):
+        own = on(patterns, f"data.validation={tmp_path / 'bare'}")
+        train.train(own, data=patterns["train"], workdir=tmp_path / "run")
 
 
 def test_without_a_validation_pattern_a_tenth_of_the_shards_is_held_out(patterns, capsys):
@@ -228,6 +318,8 @@ def test_classes_have_the_names_of_the_vocabulary_no_two_alike(tmp_path):
     path.write_text("Index,Name\n0,Game\n1,Car\n2,Game\n")
     data = recipe.Data(num_classes=3, vocabulary=str(path))
     assert facts.classes_of(data) == ["Game (0)", "Car", "Game (2)"]
+    path.write_text("Index,Name\n0,a\n1,a\n2,a (1)\n")  # the numbered name is another's
+    assert facts.classes_of(data) == ["a (0)", "a (1)", "a (1) (2)"]
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path):

@@ -105,22 +105,42 @@ class Validation(keras.callbacks.Callback):
     Args:
         judge: the network, compiled outside the strategy; it shares the weights that are trained.
         dataset: finite, of (inputs, labels).
+        measures: the metrics that the judge was compiled with.
     """
 
-    def __init__(self, judge, dataset):
+    def __init__(self, judge, dataset, measures):
         super().__init__()
-        self._judge, self._dataset = judge, dataset
+        self._judge, self._dataset, self._measures = judge, dataset, measures
 
     def on_epoch_end(self, epoch, logs=None):
-        values = evaluated(self._judge, self._dataset)
+        values = evaluated(self._judge, self._dataset, self._measures)
         logs.update({f"val_{name}": value for name, value in values.items()})
 
 
-def evaluated(model, dataset):
-    """Measures of a compiled model over one pass of a finite dataset: name -> value."""
+def evaluated(model, dataset, measures):
+    """One pass over a finite dataset.
+
+    Args:
+        model: compiled with the measures.
+        dataset: of (inputs, labels).
+        measures: the metrics themselves.
+
+    Returns:
+        dict, name -> value.
+
+    Raises:
+        ValueError: no clip has a label, so that a ranking has nothing to find.
+    """
     with warnings.catch_warnings():  # how many batches a pattern of records gives is not known before
         warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
-        return model.evaluate(dataset, verbose=0, return_dict=True)
+        values = model.evaluate(dataset, verbose=0, return_dict=True)
+    rankings = [measure.ranking for measure in measures if hasattr(measure, "ranking")]
+    if any(ranking.positives is None or not ranking.positives.any() for ranking in rankings):
+        raise ValueError(
+            "no label in the records of the validation or test part; expected labelled ones "
+            "(data.validation, data.test)"
+        )
+    return values
 
 
 class Meter(keras.callbacks.Callback):

@@ -223,9 +223,7 @@ def _show(result, path):
 
 def main(argv=None):
     def run(arguments):
-        evaluate(
-            arguments.workdir, arguments.data, overrides=arguments.set, on_corrupt=arguments.on_corrupt
-        )
+        evaluate(arguments.workdir, arguments.data, overrides=arguments.set, on_corrupt=arguments.on_corrupt)
 
     cli.command("tfvc.evaluate", _DOC, ("workdir", "data", "set", "on_corrupt"), run, argv)
 

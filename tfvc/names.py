@@ -62,6 +62,8 @@ def literal(model, name):
 
     - `CHOICES`: argument of `build_model` -> the values it may have.
     - `AT_LEAST`, `BELOW`: argument -> its bound.
+    - `PARTS`: argument -> the argument that decides whether there is such a part, and its values that do.
+    - `SIDES`: of a model on records by pattern: fusion -> the streams that it reads.
 
     Example:
         >>> "cnn3d" in literal("attention_boosted", "CHOICES")["mode"]

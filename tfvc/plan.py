@@ -12,6 +12,8 @@ _BY_PATTERN += ("train.steps", "train.evaluate_steps")
 _BY_CLIP = ("data.demo_form", "data.clips", "data.lists", "data.list_number", "data.split", "data.cache_mb")
 _BY_CLIP += ("data.test_fraction", "data.validation_fraction", "data.test_groups", "data.shard_clips")
 _BY_CLIP += ("train.epochs", "train.drop_remainder", "backbone.standardize")
+_BY_CLIP += ("backbone.name", "backbone.preprocessing", "backbone.size", "backbone.pooling", "backbone.dtype")
+_BY_CLIP += ("backbone.precision", "data.channel_order", "data.interpolation")
 
 
 def settled(recipe):
@@ -75,13 +77,15 @@ def _settled_steps(recipe):
             f"train.steps={train.steps}: expected a multiple of train.evaluate_steps={every}, as "
             f"{train.steps // every * every} or {-(-train.steps // every) * every}"
         )
+    if train.loss == "categorical":
+        raise ValueError("train.loss=categorical: for one label a clip; expected cross_entropy or binary")
     epochs = train.steps // every
     usual["train.epochs"] = epochs if train.epochs == epochs else usual["train.epochs"]
     odd = [key for key in _BY_CLIP if flat[key] != usual[key]]
     if odd:
         remedy = "give train.steps and train.evaluate_steps" if odd[0] == "train.epochs" else "leave it out"
         raise ValueError(f"{odd[0]}={flat[odd[0]]}: not for records by pattern; {remedy}")
-    return replace(recipe, train=replace(train, epochs=epochs))
+    return replace(recipe, train=replace(train, epochs=epochs, evaluate_steps=every))
 
 
 def check(recipe, data="", strategy="default", init_from=""):
@@ -100,7 +104,10 @@ def check(recipe, data="", strategy="default", init_from=""):
     if recipe.data.kind != "yt8m":
         datasets.kind_of(recipe.data, data)
     for pattern in source_of(recipe, data).split(",") if recipe.data.kind == "yt8m" and data else ():
-        if "://" not in pattern and not glob.glob(pattern):
+        found = [pattern] if os.path.lexists(pattern) else glob.glob(pattern)
+        if found and all(map(os.path.isdir, found)):
+            raise ValueError(f"{pattern}: is a folder; expected files, as '{pattern}/*.tfrecord'")
+        if "://" not in pattern and not found:
             raise FileNotFoundError(
                 f"{pattern}: no such file; expected the path or pattern of TFRecord files"
             )

@@ -266,6 +266,11 @@ def check(recipe):
     for key, limit in (_BELOW | own["BELOW"]).items():
         if not flat[key] < limit:
             raise ValueError(f"{key}={flat[key]}: expected less than {limit}")
+    usual = names.keyword_defaults(recipe.model)
+    for name, (decides, values) in names.literal(recipe.model, "PARTS").items():
+        given, there = flat[f"model_args.{name}"], flat[f"model_args.{decides}"]
+        if there not in values and given != usual[name]:
+            raise ValueError(f"model_args.{name}={given}: {decides} {there} has no such part; leave it out")
     size = recipe.backbone.size
     if len(size) != 2 or any(not isinstance(n, int) or not 1 <= n <= _LARGEST_SIDE for n in size):
         raise ValueError(

@@ -76,7 +76,11 @@ def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
     _same_data(folder, old, recipe, data)
     print("\n".join(heading(recipe, data)))
     done = old.metrics() if old else {}
-    if "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs):
+    over = "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs)
+    broken = _broken(old) if over else ""
+    if broken:
+        print(f"{broken}: the run was complete; it is finished anew from its last checkpoint")
+    if over and not broken:
         print(f"this run is complete ({done['epochs']} epochs; asked for {recipe.train.epochs})")
         if old.recipe.predict != recipe.predict:
             kept = replace(old.recipe, predict=recipe.predict)
@@ -116,6 +120,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
         facts.say("features are standardised on the training clips")
     _same_split(folder, old, facts, split)
     feed = feed_of(devices.num_replicas_in_sync)
+    held_out = feed.test()  # what is wrong with it is told before the training, not after
 
     training.start(seed, recipe.train.deterministic)
     with training.precision(recipe.train.precision), devices.scope():
@@ -137,7 +142,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
         )
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
-        test = training.measure(workdir.load(folder).model(), feed.test(), recipe.train, facts.multi_label)
+        test = training.measure(workdir.load(folder).model(), held_out, recipe.train, facts.multi_label)
     reported = progress.best_epoch if recipe.train.report == "best" else progress.epoch
     row = progress.history[reported - 1]
     validation = {name.removeprefix("val_"): row[name] for name in row if name.startswith("val_")}
@@ -154,9 +159,22 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
         "training_seconds": round(progress.seconds, 3),
         "seconds": round(time.perf_counter() - started, 3),
     }
+    _picture(folder, recipe, progress)
     files.write_json(folder / "metrics.json", metrics)
     _closing(folder, metrics)
     return metrics
+
+
+def _picture(folder, recipe, progress):
+    """`learning_curve.png`: the monitored measure of the validation part against the step."""
+    from tfvc import plots
+
+    measure, every = f"val_{recipe.train.monitor}", progress.steps_per_epoch
+    rows = progress.history
+    line = ([row["epoch"] * every for row in rows], [row[measure] for row in rows])
+    figure = plots.curves({recipe.model: [line]}, "step", measure)
+    with files.aside(folder / "learning_curve.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _gathered(recipe, data, seed, on_corrupt):
@@ -273,7 +291,10 @@ def _same_data(folder, old, recipe, data):
     if recipe.data.kind == "yt8m":
         from tfvc.yt8m import facts
 
-        now = facts.listing(recipe, data)
+        try:
+            now = facts.listing(recipe, data)
+        except FileNotFoundError:  # where they are needed, that is told there
+            return
     elif Path(data).exists():
         from tfvc.data import datasets
 
@@ -286,12 +307,32 @@ def _same_data(folder, old, recipe, data):
         )
 
 
+def _broken(run):
+    """What of a complete run can no longer be read, in words; "" where nothing is missing."""
+    path = run.path / "model.keras"
+    try:
+        if not path.is_file():
+            return f"{path}: is gone"
+        files.check_archive(path)
+        run.split()
+    except (*files.UNREADABLE, FileNotFoundError) as error:
+        return files.first_line(error)
+    return ""
+
+
 def _same_split(folder, old, facts, split):
     """A run goes on with the clips that it began with, or not at all."""
     if old is None:
         return
+    try:
+        past = old.split()
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{files.first_line(error)}; taken from the data again")
+        past = split
+    if facts.kind == "yt8m":  # the test part is measured when all is done, and may be another by then
+        past, split = ({k: v for k, v in parts.items() if k != "test"} for parts in (past, split))
     sides = []
-    for classes, parts in ((old.facts.classes, old.split()), (facts.classes, split)):
+    for classes, parts in ((old.facts.classes, past), (facts.classes, split)):
         sizes = {part: f"{len(ids)} clips, {recipes.digest(ids)}" for part, ids in parts.items()}
         sides.append({"classes": list(classes), **sizes})
     other = recipes.differences(*sides)

@@ -95,8 +95,7 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     callbacks = [meter, board, Books(bare, train, folder, meter, signals)]
     if validation is not None:
         judge = keras.Model(model.input, model.output)
-        _judged(judge, train, multi_label)
-        callbacks.insert(0, Validation(judge, validation))
+        callbacks.insert(0, Validation(judge, validation, _judged(judge, train, multi_label)))
     try:
         with signals:
             while progress.epoch < train.epochs and not patience_is_out(train, progress):
@@ -163,9 +162,9 @@ def measure(model, dataset, train, multi_label=False):
         dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap` instead), floats;
         `clips`, how many there were.
     """
-    first, *_ = _judged(model, train, multi_label)
-    result = evaluated(model, dataset)
-    clips = int(keras.ops.convert_to_numpy(first.count))
+    measures = _judged(model, train, multi_label)
+    result = evaluated(model, dataset, measures)
+    clips = int(keras.ops.convert_to_numpy(measures[0].count))
     return {name: float(value) for name, value in result.items()} | {"clips": clips}
 
 

@@ -90,7 +90,8 @@ class Run:
         """`{"train": [ids], "validation": [ids], "test": [ids]}`."""
         path = self.path / "split.json"
         tree = files.read_json(path, "train the run again")
-        parts = tree.values() if isinstance(tree, dict) else [None]
+        whole = isinstance(tree, dict) and {"train", "validation", "test"} <= set(tree)
+        parts = tree.values() if whole else [None]
         if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts):
             raise ValueError(f"{path}: not the split of a run; train the run again")
         return tree

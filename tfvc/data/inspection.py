@@ -28,7 +28,7 @@ def fault(record, rows, num_classes, segment_size=0):
         >>> from tfvc.data import schema
         >>> rows = [Feature("frames", (4, 2), "uint8")]
         >>> fault(schema.serialize("a", [3], {"frames": np.zeros((1, 2), "uint8")}, rows), rows, 3)
-        "record 'a': label 3; expected 0 to 2 (num_classes=3)"
+        "record 'a': label 3; expected 0 to 2 (num_classes=3; raise it where the set has more)"
     """
     try:
         example = _example(record)
@@ -57,7 +57,8 @@ def fault(record, rows, num_classes, segment_size=0):
     labels = context[key].int64_list.value if key in context else []
     bad = next((label for label in labels if not 0 <= label < num_classes), None)
     if bad is not None:
-        return f"{name}: label {bad}; expected 0 to {num_classes - 1} (num_classes={num_classes})"
+        most = f"num_classes={num_classes}; raise it where the set has more"
+        return f"{name}: label {bad}; expected 0 to {num_classes - 1} ({most})"
     return _segment_fault(context, rows, segment_size, name) if segment_size else None
 
 

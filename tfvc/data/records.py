@@ -248,7 +248,7 @@ class _Reader:
             len(self.over) == len(self.files) and not self.any_whole
         ):  # with epochs=None it would go on for ever
             count = f"{len(self.files)} file{'s'[: len(self.files) > 1]}"
-            raise ValueError(f"{self.records.patterns}: no whole record in {count}; give others")
+            raise ValueError(f"{self.named()}: no whole record in {count}; give others")
         offsets = found[part::parts]
         values = self._eager([salvage.record(self.surveyed[index].path, offset) for offset in offsets])
         return np.bool_(part + 1 == parts), *values
@@ -296,6 +296,13 @@ class _Reader:
 
     # --- before the first batch
 
+    def named(self):
+        """The patterns, or of a list of files the first."""
+        if isinstance(self.records.patterns, str):
+            return self.records.patterns
+        more = len(self.files) - 1
+        return f"{self.files[0]}{f' and {more} more' if more else ''}"
+
     def count(self):
         """How many records the files hold by their framing, or None where that takes reading them."""
         located = [sources.locate(name, self.copies) for name in self.files]
@@ -326,14 +333,12 @@ class _Reader:
             found, wanted = held.get(row.name, set()) - {None}, inspection.width(row)
             if found and wanted not in found:
                 sizes = " or ".join(map(str, sorted(found)))
-                raise ValueError(
-                    f"{self.records.patterns}: {row.name} has size {sizes}, not {wanted} {first}"
-                )
+                raise ValueError(f"{self.named()}: {row.name} has size {sizes}, not {wanted} {first}")
         if not held or not absent:
             return
         if len(absent) == len(names):
-            raise ValueError(f"{self.records.patterns}: {suggest('stream', absent[0], sorted(held))} {first}")
-        print(f"{self.records.patterns}: no {', '.join(absent)} {first}; read as masked", flush=True)
+            raise ValueError(f"{self.named()}: {suggest('stream', absent[0], sorted(held))} {first}")
+        print(f"{self.named()}: no {', '.join(absent)} {first}; read as masked", flush=True)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,18 @@ def locate(name, copies):
         return name, False, -1
 
 
+def unreadable(name):
+    """Why a file of `length` -1 cannot be read."""
+    try:
+        if _is_http(name):
+            _serves_parts(name)
+        with tf.io.gfile.GFile(name, "rb") as file:
+            file.read(1)
+    except (tf.errors.OpError, OSError) as error:
+        return f"cannot be read ({why(name, error)})"
+    return "cannot be read"
+
+
 def length(path, zipped):
     """Bytes of a file; of a zipped one those unpacked, as its end says: of its last member, modulo 2^32."""
     with tf.io.gfile.GFile(path, "rb") as file:

@@ -21,6 +21,8 @@ def class_names(path, num_classes):
                 for row in reader:
                     index = (row["Index"] or "").strip()
                     names[index] = (row["Name"] or row.get("KnowledgeGraphId") or index).strip()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; expected YouTube-8M's vocabulary.csv") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: no CSV file ({error}); expected columns Index and Name") from None
     if not {"Index", "Name"} <= set(columns):

@@ -24,7 +24,7 @@ SIDES = {  # the streams that a fusion reads, in this order
 CLUSTERS = {"dbof": 2000, "netvlad": 8}  # of the paper
 
 # Argument -> the argument whose value decides whether there is such a part, and the values with it.
-_PARTS = {
+PARTS = {
     "k": ("fusion", ("fc_concat", "mfb")),
     "o": ("fusion", ("fc_concat", "mfb")),
     "power": ("fusion", ("mfb",)),
@@ -209,7 +209,7 @@ def _check_arguments(given, num_classes):
         raise ValueError(f"dropout={given['dropout']}: expected at least 0 and less than 1")
     if not given["l2"] >= 0:
         raise ValueError(f"l2={given['l2']}: expected at least 0")
-    for name, (decides, values) in _PARTS.items():
+    for name, (decides, values) in PARTS.items():
         if given[decides] not in values and given[name] != build_model.__kwdefaults__[name]:
             raise ValueError(
                 f"{name}={given[name]}: {decides} {given[decides]} has no such part; leave {name} out"

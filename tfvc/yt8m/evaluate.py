@@ -33,7 +33,9 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     model, kept = run.model(), run.metrics()
     if part not in ("train", "validation", "test"):
         raise ValueError(f"part={part!r}: expected train, validation or test")
-    source = records.Records(data or run.split()[part], run.facts.features, len(run.facts.classes))
+    split = run.split()
+    named = data or ",".join(split[part])
+    source = records.Records(data or split[part], run.facts.features, len(run.facts.classes))
     report, clips = Report(), 0
     means = [metrics.HitAtOne(), metrics.PrecisionAtEqualRecall(), metrics.GlobalAveragePrecision()]
     by_class = metrics.MeanAveragePrecision(len(run.facts.classes))
@@ -48,8 +50,8 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
             count += np.count_nonzero(labels, axis=0)
             clips += len(labels)
     if not count.any():
-        raise ValueError(f"{data or run.facts.records}: no label in {clips} records; expected labelled ones")
-    result = {"part": "all" if data else part, "data": data or run.facts.source, "clips": clips}
+        raise ValueError(f"{named}: no label in {clips} records; expected labelled ones")
+    result = {"part": "all" if data else part, "data": named, "clips": clips}
     result |= {metric.name: float(metric.result()) for metric in (*means, by_class)}
     precision = by_class.per_class()
     order = sorted(np.flatnonzero(count), key=lambda c: -count[c])
@@ -59,6 +61,10 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     ]
     _write(run.path, kept, result)
     _show(result, run.path)
+    if result["part"] == "test" and split["test"] == split["validation"]:
+        print(
+            "data.test was not given: these are the validation part's, which chose the step that is reported"
+        )
     if report.faults:
         print(report.summary())
     return result

@@ -11,7 +11,9 @@ from tfvc.recipe import Feature, digest
 
 FRAMES = 300  # T of the set
 SIZES = {"rgb": 1024, "audio": 128}  # where a record does not tell
-_PEEK = 16  # records looked at for their streams
+_USUAL = {name: Feature(name, (None, size), "uint8", True) for name, size in SIZES.items()}
+_USUAL |= {f"mean_{name}": Feature(f"mean_{name}", (size,)) for name, size in SIZES.items()}
+_FILES, _PEEK = 4, 16  # files, and records of each, looked at for their streams
 _HELD_OUT = 10  # of so many shards of --data, one validates where no pattern is given
 
 
@@ -51,7 +53,7 @@ def gather(recipe, data):
 
 
 def listing(recipe, data):
-    """Digest of the names and sizes of all files, in whatever folder they lie."""
+    """Digest of the names and sizes of the files that train and choose, in whatever folder they lie."""
     patterns, section = sources_of(recipe.data, data)
     return _digest(_parts(section, patterns)[0])
 
@@ -78,12 +80,18 @@ def classes_of(data):
     if not data.vocabulary:
         return [str(number) for number in range(data.num_classes)]
     found = vocabulary.class_names(data.vocabulary, data.num_classes)
+    if len(set(found)) == len(found):
+        return found
     count = Counter(found)
-    return [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)]
+    named = [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)]
+    # A name may be what another was made into: then all have their numbers.
+    return named if len(set(named)) == len(named) else [f"{name} ({i})" for i, name in enumerate(found)]
 
 
 def _digest(parts):
-    return digest({part: [[os.path.basename(f), _size(f)] for f in files] for part, files in parts.items()})
+    # Without the test part: it is measured when all is done, and may be mended until then.
+    kept = {part: parts[part] for part in ("train", "validation")}
+    return digest({part: [[os.path.basename(f), _size(f)] for f in files] for part, files in kept.items()})
 
 
 def _parts(data, patterns):
@@ -120,6 +128,7 @@ def _rows(recipe, train):
     held = _held(train)
     if recipe.data.streams:
         given = [name.strip() for name in recipe.data.streams.split(",") if name.strip()]
+        held = {name: row for name, row in _USUAL.items() if name in given} | held  # absent, so masked
         strange = [name for name in given if name not in held]
         if strange or not given:
             what = strange[0] if strange else recipe.data.streams
@@ -134,8 +143,9 @@ def _rows(recipe, train):
             found = ", ".join(held) or "nothing"
             asked = f"data.streams={recipe.data.streams}" if recipe.data.streams else "the streams found"
             raise ValueError(
-                f"{train[0]}: holds {found}; expected one stream of {side} among {asked} "
-                "(give --set=data.streams=..., as rgb,audio)"
+                f"{train[0]}: holds {found}; expected one stream of {side} among {asked}; give "
+                "--set=data.streams=rgb,audio (or mean_rgb,mean_audio; one that is missing is masked), or "
+                "--set=model_args.fusion=video (or audio)"
             )
         rows.append(mine[0])
     frames = recipe.data.frames or FRAMES
@@ -155,9 +165,14 @@ def _held(train):
 
     from tfvc.data import inspection, sources
 
-    copies, held = sources.Copies(), {}
-    for name in train[:4]:
-        path, zipped, _ = sources.locate(name, copies)
+    copies, held, reason = sources.Copies(), {}, "no whole record of YouTube-8M in it"
+    for number, name in enumerate(train):
+        if held and number >= _FILES:
+            break
+        path, zipped, length = sources.locate(name, copies)
+        if length < 0:
+            reason = sources.unreadable(name)
+            continue
         dataset = tf.data.TFRecordDataset(path, "GZIP" if zipped else "").take(_PEEK).ignore_errors()
         for record in dataset.as_numpy_iterator():
             with contextlib.suppress(ValueError):  # of another schema: the reader names it
@@ -165,7 +180,8 @@ def _held(train):
                     held.setdefault(row.name, row)
     if not held:
         raise ValueError(
-            f"{train[0]}: no whole record of YouTube-8M in it; expected shards with rgb, audio or mean_*"
+            f"{train[0]}{f' and {len(train) - 1} more' * (len(train) > 1)}: {reason}; expected shards "
+            "with rgb, audio or mean_*"
         )
     return held
 

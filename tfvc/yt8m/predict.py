@@ -191,18 +191,22 @@ def _named(path, recipe):
 
 def _of_records(names, run, skipped):
     """Batches `(inputs, ids, ends)` of some files; what cannot be read is named and listed."""
-    report, rows = Report(), run.facts.features
+    report, rows, count = Report(), run.facts.features, 0
     wanted = records.Records(names, rows, None)
     try:
         with records.readable():
             size = run.recipe.train.batch_size
             for inputs, _, ids in records.batches(wanted, size, on_corrupt="skip", report=report):
+                count += len(ids)
                 yield inputs, [os.fsdecode(i) for i in ids.numpy()], _ends(inputs, rows, run.recipe.data.fps)
     except ValueError as error:  # not one whole record in these files
         skipped.append([names[0], str(error)])
     skipped += [[file, f"byte {offset}: {reason}"] for file, offset, reason in report.faults]
     if report.faults:
         print(report.summary())
+    elif not count:
+        gone = sources.locate(names[0], sources.Copies())[2] < 0
+        skipped.append([names[0], sources.unreadable(names[0]) if gone else "no record in it"])
 
 
 def _ends(inputs, rows, fps):
