@@ -194,16 +194,21 @@ def test_records_of_other_sizes_and_labels_beyond_the_classes(tmp_path):
         evaluate(few, pattern)
 
 
-def command(*arguments):
+def command(*arguments, **options):
     environment = {**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     line = [sys.executable, "starter/eval.py", *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, cwd=ROOT, env=environment, **streams)
+    return subprocess.Popen(line, cwd=ROOT, env=environment, **streams, **options)
+
+
+def _heeds_ctrl_c():
+    """A shell starts what runs in its background deaf to Ctrl-C, and so would its children be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_the_program_waits_for_new_checkpoints_until_ctrl_c(tmp_path):
     folder, pattern = served.train_dir(tmp_path / "run"), served.videos(tmp_path / "v.tfrecord")
-    process = command(f"--train_dir={folder}", f"--eval_data_pattern={pattern}")
+    process = command(f"--train_dir={folder}", f"--eval_data_pattern={pattern}", preexec_fn=_heeds_ctrl_c)
     seen = []
     deadline = time.time() + 120
     for line in process.stdout:
@@ -214,11 +219,7 @@ def test_the_program_waits_for_new_checkpoints_until_ctrl_c(tmp_path):
                 break
             served.save(folder, json.loads((folder / "model_flags.json").read_text()), 400, seed=5)
         assert time.time() < deadline, seen
-    try:
-        _, err = process.communicate(timeout=30)
-    except subprocess.TimeoutExpired:  # Python loses a signal that comes while an object is being finalised
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "stopped by Ctrl-C" in err and "Traceback" not in err, err
     assert [s.split("|")[0] for s in seen if s.startswith("epoch")] == [
         "epoch/eval number 300 ",
