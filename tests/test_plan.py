@@ -44,7 +44,9 @@ def test_the_default_folder_is_named_by_all_that_makes_the_run():
 
 def test_dry_run_is_quick_and_marks_what_only_the_data_can_tell():
     best = 9.0
-    for _ in range(3):  # the machine may be busy: the best of three
+    for _ in range(10):  # the machine may be busy: the best of ten
+        if best < 0.5:
+            break
         start = time.perf_counter()
         process = command("--dry_run", "--set=train.epochs=7", "--backbone=vgg16")
         out, err = process.communicate(timeout=60)
