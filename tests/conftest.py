@@ -1,6 +1,9 @@
 """What every test shares: where ../shared lies, a cache of its own, and the count of what was skipped."""
 
+import http.server
 import os
+import re
+import threading
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,6 +34,47 @@ def own_cache(tmp_path_factory):
     """The user's cache is neither read nor written by tests; the demo set is drawn once a session."""
     os.environ["TFVC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.pop("TFVC_WEIGHTS", None)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """A function: whether parts of files can be asked for -> address of a server of tmp_path."""
+    servers = []
+
+    def start(parts):
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=str(tmp_path))
+
+            def log_message(self, *args):
+                pass
+
+            def send_head(self):
+                asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if parts else None
+                path = tmp_path / self.path[1:]
+                if not asked or not path.is_file():
+                    return super().send_head()
+                data = path.read_bytes()
+                first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+                if first > last:
+                    self.send_error(416)
+                    return None
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+                self.send_header("Content-Length", str(last - first + 1))
+                self.end_headers()
+                self.wfile.write(data[first : last + 1])
+                return None
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,11 +1,9 @@
 """Shards by pattern -> batches: order, forms of records, other file systems."""
 
 import gzip
-import http.server
 import itertools
 import os
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -159,47 +157,6 @@ def test_patterns_that_match_nothing_are_named(tmp_path, monkeypatch):
         ValueError, match="gs://b/x: cannot be listed .*pip install tensorflow-io-gcs-filesystem"
     ):
         records.files("gs://b/x")
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """A function: whether parts of files can be asked for -> address of a server of tmp_path."""
-    servers = []
-
-    def start(parts):
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args):
-                super().__init__(*args, directory=str(tmp_path))
-
-            def log_message(self, *args):
-                pass
-
-            def send_head(self):
-                asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if parts else None
-                path = tmp_path / self.path[1:]
-                if not asked or not path.is_file():
-                    return super().send_head()
-                data = path.read_bytes()
-                first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
-                if first > last:
-                    self.send_error(416)
-                    return None
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
-                self.send_header("Content-Length", str(last - first + 1))
-                self.end_headers()
-                self.wfile.write(data[first : last + 1])
-                return None
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def test_http_addresses_are_read_or_one_line_says_why_not(tmp_path, serve, capsys):

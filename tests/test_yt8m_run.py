@@ -167,6 +167,23 @@ def test_a_fusion_of_one_side_reads_that_stream_alone(patterns, tmp_path):
     assert [row.name for row in workdir.load(tmp_path).facts.features] == ["mean_audio"]
 
 
+@pytest.mark.parametrize("parts", (True, False))
+def test_records_are_trained_on_over_http_or_one_line_says_why_not(patterns, tmp_path, serve, parts):
+    for file in Path(patterns["train"]).parent.glob("*.tfrecord"):
+        shutil.copy(file, tmp_path)
+    address = serve(parts)
+    named = {part: f"{address}/{part}00.tfrecord,{address}/{part}01.tfrecord" for part in patterns}
+    try:
+        records.files(named["train"])
+    except ValueError as error:  # a TensorFlow that tensorflow-io does not fit
+        with pytest.raises(ValueError, match=r"reads http:// only with tensorflow-io.* download the files"):
+            train.train(on(named), data=named["train"], workdir=tmp_path / "run")
+        assert "\n" not in str(error)
+        return
+    metrics = train.train(on(named), data=named["train"], workdir=tmp_path / "run")
+    assert metrics["steps"] == 10 and metrics["files"]["train"] == 2 and metrics["test"]["clips"] == 64
+
+
 def test_a_damaged_shard_stops_the_run_or_is_passed_over(patterns, tmp_path, capsys):
     shards = tmp_path / "shards"
     shutil.copytree(Path(patterns["train"]).parent, shards)
