@@ -43,7 +43,7 @@ def settled(recipe):
         data=replace(
             recipe.data,
             lists=_found(recipe.data.lists),
-            vocabulary=_absolute(recipe.data.vocabulary),
+            vocabulary=absolute(recipe.data.vocabulary),
             validation=source_of(recipe, recipe.data.validation),
             test=source_of(recipe, recipe.data.test),
         ),
@@ -165,7 +165,7 @@ def default_workdir(recipe, data, seed, init_from=""):
         True
     """
     tree = {"recipe": recipes.to_json(recipe), "data": source_of(recipe, data), "seed": seed}
-    tree |= {"init_from": os.path.abspath(init_from)} if init_from else {}
+    tree |= {"init_from": absolute(init_from)} if init_from else {}
     return f"runs/{recipe.model}-{recipes.digest(tree)}"
 
 
@@ -180,11 +180,12 @@ def source_of(recipe, data):
         'gs://a/b*,/c*'
     """
     if recipe.data.kind != "yt8m":
-        return _absolute(data)
-    return ",".join(map(_absolute, filter(None, map(str.strip, data.split(",")))))
+        return absolute(data)
+    return ",".join(map(absolute, filter(None, map(str.strip, data.split(",")))))
 
 
-def _absolute(path):
+def absolute(path):
+    """The same place from any folder; "" stays "", and an address as it is."""
     return os.path.abspath(path) if path and "://" not in path else path
 
 

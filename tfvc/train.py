@@ -1,6 +1,5 @@
 """From videos, or records, to a trained run: extract, split, fit, measure."""
 
-import os
 import shlex
 import signal
 import sys
@@ -8,9 +7,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tfvc import cli, extract, files, names, workdir
-from tfvc import recipe as recipes
-from tfvc.plan import check, default_workdir, describe, heading, settled, source_of
+from tfvc import cli, extract, files, names, reopen, workdir
+from tfvc.plan import absolute, check, default_workdir, describe, heading, settled, source_of
 
 _DOC = """Trains a model; extracts the features first where that has not been done.
 
@@ -30,7 +28,6 @@ _FLAGS = (
     "dry_run",
     "on_corrupt",
 )
-_OPEN = ("train.epochs", "train.steps", "predict.")  # what may differ when a run is started again
 
 
 def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from="", on_corrupt="stop"):
@@ -72,12 +69,12 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
 
 
 def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
-    old = _reopen(folder, recipe, data, seed, init_from)
-    _same_data(folder, old, recipe, data)
+    old = reopen.run_in(folder, recipe, data, seed, init_from)
+    reopen.check_data(folder, old, recipe, data)
     print("\n".join(heading(recipe, data)))
     done = old.metrics() if old else {}
     over = "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs)
-    broken = _broken(old) if over else ""
+    broken = reopen.broken(old) if over else ""
     if broken:
         print(f"{broken}: the run was complete; it is finished anew from its last checkpoint")
     if over and not broken:
@@ -112,13 +109,13 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
             )
     other = workdir.load(init_from).model() if init_from else None
     facts, split, feed_of = _gathered(recipe, data, seed, on_corrupt)
-    facts.init_from = os.path.abspath(init_from) if init_from else ""
+    facts.init_from = absolute(init_from)
     borrowed = bool(other) and facts.standardized and _has_statistics(other, facts)
     if borrowed:  # its weights were fitted to what they made of the features
         facts.say(f"features are standardised as in {init_from}: the statistics come with its weights")
     elif facts.standardized:
         facts.say("features are standardised on the training clips")
-    _same_split(folder, old, facts, split)
+    reopen.check_split(folder, old, facts, split)
     feed = feed_of(devices.num_replicas_in_sync)
     held_out = feed.test()  # what is wrong with it is told before the training, not after
 
@@ -221,7 +218,7 @@ def _facts(recipe, data, seed):
     facts = workdir.Facts(
         dataset=dataset.name,
         source=source_of(recipe, data),
-        records=os.path.abspath(records),
+        records=absolute(str(records)),
         classes=list(dataset.classes),
         features=[replace(row, shape=(frames, *row.shape[1:])) for row in manifest.features],
         listing=dataset.digest(),
@@ -259,87 +256,6 @@ def _standardized(recipe, weights):
     if wanted == "auto":
         return weights.startswith("random") and "standardize" in names.keyword_defaults(recipe.model)
     return wanted == "yes"
-
-
-def _reopen(folder, recipe, data, seed, init_from):
-    """The run in a folder, None if there is none; ValueError if it is another."""
-    if not (folder / "recipe.json").is_file():
-        if any((folder / "checkpoints").glob("step-*")):
-            raise ValueError(
-                f"{folder}: has checkpoints and no recipe.json, so whose they are is not known; put it back, "
-                "or give another --workdir"
-            )
-        return None
-    old = workdir.load(folder)
-    past = (old.recipe, old.facts.source, old.seed, old.facts.init_from)
-    present = (recipe, source_of(recipe, data), seed, os.path.abspath(init_from) if init_from else "")
-    sides = [
-        {"model": r.model, "fidelity": r.fidelity, "--data": d, "--seed": s, "--init_from": i}
-        | {k: v for k, v in recipes.flatten(r).items() if not k.startswith(_OPEN)}
-        for r, d, s, i in (past, present)
-    ]
-    other = recipes.differences(*sides)
-    if other:
-        raise ValueError(f"{folder}: holds another run ({'; '.join(other)}); give another --workdir")
-    return old
-
-
-def _same_data(folder, old, recipe, data):
-    """Before hours of extraction, and for a complete run too; data that are gone change nothing."""
-    if not (old and data):
-        return
-    if recipe.data.kind == "yt8m":
-        from tfvc.yt8m import facts
-
-        try:
-            now = facts.listing(recipe, data)
-        except FileNotFoundError:  # where they are needed, that is told there
-            return
-    elif Path(data).exists():
-        from tfvc.data import datasets
-
-        now = datasets.load(recipe.data, data).digest()
-    else:
-        return
-    if now != old.facts.listing:
-        raise ValueError(
-            f"{folder}: clips or labels of {data} have changed since the run began; give another --workdir"
-        )
-
-
-def _broken(run):
-    """What of a complete run can no longer be read, in words; "" where nothing is missing."""
-    path = run.path / "model.keras"
-    try:
-        if not path.is_file():
-            return f"{path}: is gone"
-        files.check_archive(path)
-        run.split()
-    except (*files.UNREADABLE, FileNotFoundError) as error:
-        return files.first_line(error)
-    return ""
-
-
-def _same_split(folder, old, facts, split):
-    """A run goes on with the clips that it began with, or not at all."""
-    if old is None:
-        return
-    try:
-        past = old.split()
-    except (ValueError, FileNotFoundError) as error:
-        print(f"{files.first_line(error)}; taken from the data again")
-        past = split
-    if facts.kind == "yt8m":  # the test part is measured when all is done, and may be another by then
-        past, split = ({k: v for k, v in parts.items() if k != "test"} for parts in (past, split))
-    sides = []
-    for classes, parts in ((old.facts.classes, past), (facts.classes, split)):
-        sizes = {part: f"{len(ids)} clips, {recipes.digest(ids)}" for part, ids in parts.items()}
-        sides.append({"classes": list(classes), **sizes})
-    other = recipes.differences(*sides)
-    if other:
-        raise ValueError(
-            f"{folder}: the data has changed since the run began ({'; '.join(other)}); give another --workdir"
-        )
 
 
 def _weights_of(manifest, recipe):

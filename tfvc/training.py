@@ -82,7 +82,7 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     folder = Path(folder)
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
     with model.distribute_strategy.scope():
-        measure = _measures(multi_label)[0]  # a mean, so that each step's can be told
+        measure = measures(multi_label)[0]
         model.compile(optimizer(train), _loss(train, multi_label), metrics=[measure], jit_compile=train.jit)
         model.optimizer.build(model.trainable_variables)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -162,16 +162,16 @@ def measure(model, dataset, train, multi_label=False):
         dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap` instead), floats;
         `clips`, how many there were.
     """
-    measures = _judged(model, train, multi_label)
-    result = evaluated(model, dataset, measures)
-    clips = int(keras.ops.convert_to_numpy(measures[0].count))
+    judged = _judged(model, train, multi_label)
+    result = evaluated(model, dataset, judged)
+    clips = int(keras.ops.convert_to_numpy(judged[0].count))
     return {name: float(value) for name, value in result.items()} | {"clips": clips}
 
 
 def _judged(model, train, multi_label):
-    measures = _measures(multi_label)
-    model.compile(loss=_loss(train, multi_label), metrics=measures, jit_compile=False)
-    return measures
+    fresh = measures(multi_label)
+    model.compile(loss=_loss(train, multi_label), metrics=fresh, jit_compile=False)
+    return fresh
 
 
 def transfer(model, source):
@@ -216,7 +216,8 @@ def _loss(train, multi_label):
     }[name]()
 
 
-def _measures(multi_label):
+def measures(multi_label):
+    """Fresh metrics: what a run is judged by. The first is a mean, so that each step's can be told."""
     if not multi_label:
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
     return [metrics.HitAtOne(), metrics.PrecisionAtEqualRecall(), metrics.GlobalAveragePrecision(name="gap")]

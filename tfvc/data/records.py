@@ -214,11 +214,15 @@ class _Reader:
 
     # --- called from the graph
 
-    def _open(self, index):
-        """Path and compression of a file, and in how many parts to hand back what was left out."""
+    def _located(self, index):
+        """What `sources.locate` says of a file, asked once."""
         if index not in self.opened or not tf.io.gfile.exists(self.opened[index][0]):  # gone meanwhile
             self.opened[index] = sources.locate(self.files[index], self.copies)
-        path, zipped, length = self.opened[index]
+        return self.opened[index]
+
+    def _open(self, index):
+        """Path and compression of a file, and in how many parts to hand back what was left out."""
+        path, zipped, length = self._located(index)
         if length < 0:  # told to pass over errors, TensorFlow would try to open it for ever; `_left` says why
             path = os.devnull
         return path, "GZIP" if zipped else "", np.int64(1 + max(length, 0) // _LEFT)
@@ -305,7 +309,7 @@ class _Reader:
 
     def count(self):
         """How many records the files hold by their framing, or None where that takes reading them."""
-        located = [sources.locate(name, self.copies) for name in self.files]
+        located = [self._located(index) for index in range(len(self.files))]
         if any(zipped or length < 0 or "://" in path for path, zipped, length in located):
             return None
         return sum(salvage.count(path) for path, _, _ in located)
@@ -319,9 +323,7 @@ class _Reader:
         """
         held, count = {}, 0
         for index in range(min(_PEEK, len(self.files))):
-            path, kind, _ = self._open(index)
-            dataset = tf.data.TFRecordDataset(path, kind, _READ).take(_PEEK).ignore_errors()
-            for record in dataset.as_numpy_iterator():
+            for record in sources.head(self._located(index), _PEEK):
                 with contextlib.suppress(ValueError):
                     for name, width in inspection.streams(record).items():
                         held.setdefault(name, set()).add(width)

@@ -112,6 +112,15 @@ def locate(name, copies):
         return name, False, -1
 
 
+def head(located, count):
+    """The first records of a file, bytes; none where it cannot be read. `located`: of `locate`."""
+    path, zipped, size = located
+    if size < 0:
+        return iter(())
+    stored = tf.data.TFRecordDataset(path, "GZIP" if zipped else "")
+    return stored.take(count).ignore_errors().as_numpy_iterator()
+
+
 def unreadable(name):
     """Why a file of `length` -1 cannot be read."""
     try:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfvc import evaluate as of_clips
-from tfvc import files, metrics
+from tfvc import files, metrics, training
 from tfvc.data import records
 from tfvc.data.report import Report
 
@@ -37,7 +37,7 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     named = data or ",".join(split[part])
     source = records.Records(data or split[part], run.facts.features, len(run.facts.classes))
     report, clips = Report(), 0
-    means = [metrics.HitAtOne(), metrics.PrecisionAtEqualRecall(), metrics.GlobalAveragePrecision()]
+    judged = training.measures(multi_label=True)
     by_class = metrics.MeanAveragePrecision(len(run.facts.classes))
     count = np.zeros(len(run.facts.classes), "int64")
     with records.readable():
@@ -45,14 +45,14 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
             source, recipe.train.batch_size, on_corrupt=on_corrupt, report=report
         ):
             predictions = model.predict_on_batch(inputs)
-            for metric in (*means, by_class):
+            for metric in (*judged, by_class):
                 metric.update_state(labels, predictions)
             count += np.count_nonzero(labels, axis=0)
             clips += len(labels)
     if not count.any():
         raise ValueError(f"{named}: no label in {clips} records; expected labelled ones")
     result = {"part": "all" if data else part, "data": named, "clips": clips}
-    result |= {metric.name: float(metric.result()) for metric in (*means, by_class)}
+    result |= {metric.name: float(metric.result()) for metric in (*judged, by_class)}
     precision = by_class.per_class()
     order = sorted(np.flatnonzero(count), key=lambda c: -count[c])
     result["classes"] = [

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tfvc import names, plan, workdir
-from tfvc.recipe import Feature, digest
+from tfvc.recipe import Feature, digest, flatten
 
 FRAMES = 300  # T of the set
 SIZES = {"rgb": 1024, "audio": 128}  # where a record does not tell
@@ -123,8 +123,7 @@ def _parts(data, patterns):
 
 def _rows(recipe, train):
     """The streams that the model reads, pictures before sound."""
-    sides = names.literal(recipe.model, "SIDES")
-    wanted = sides[_argument(recipe, "fusion")] if sides else ("video", "audio")
+    wanted = names.literal(recipe.model, "SIDES")[flatten(recipe)["model_args.fusion"]]
     held = _held(train)
     if recipe.data.streams:
         given = [name.strip() for name in recipe.data.streams.split(",") if name.strip()]
@@ -155,26 +154,18 @@ def _rows(recipe, train):
     ]
 
 
-def _argument(recipe, name):
-    return {**names.keyword_defaults(recipe.model), **recipe.model_args}[name]
-
-
 def _held(train):
     """Name -> row of the streams in the first records."""
-    import tensorflow as tf
-
     from tfvc.data import inspection, sources
 
     copies, held, reason = sources.Copies(), {}, "no whole record of YouTube-8M in it"
     for number, name in enumerate(train):
         if held and number >= _FILES:
             break
-        path, zipped, length = sources.locate(name, copies)
-        if length < 0:
+        located = sources.locate(name, copies)
+        if located[2] < 0:
             reason = sources.unreadable(name)
-            continue
-        dataset = tf.data.TFRecordDataset(path, "GZIP" if zipped else "").take(_PEEK).ignore_errors()
-        for record in dataset.as_numpy_iterator():
+        for record in sources.head(located, _PEEK):
             with contextlib.suppress(ValueError):  # of another schema: the reader names it
                 for row in inspection.rows_in(record, SIZES):
                     held.setdefault(row.name, row)
