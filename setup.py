@@ -27,6 +27,7 @@ setup(
         "matplotlib>=3.8,<4",
         "numpy>=1.26,<3",
         "scikit-learn>=1.5,<2",
+        "scipy>=1.11,<2",
         "setuptools>=70,<81",  # tensorflow-hub 0.16.1 and TensorBoard 2.16 import pkg_resources
         "tensorboard>=2.16,<2.22",
         "tensorflow>=2.16.2,<2.22",

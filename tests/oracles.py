@@ -305,3 +305,66 @@ def outer_sketch(x, y, hashes, d):
 def mlb(x, y, w, activation=np.tanh):
     u, v = (activation(a @ w[f"{n}/kernel"] + w[f"{n}/bias"]) for n, a in (("u", x), ("v", y)))
     return (u * v) @ w["p/kernel"] + w["p/bias"]
+
+
+def cell_attention(xs, weights, axes, masks=None):
+    """MAFnet's attentions: scores (B, T, K), then the weighted cells (B, T, K, D). `axes` of the softmax, of
+    (T, K); `weights`: [W1, b1, W2, b2], the program's, or [w, b], the paper's."""
+    x = np.stack(xs, axis=2)
+    real = np.ones(x.shape[:3], bool) if masks is None else np.stack(masks, axis=2)
+    if len(weights) == 4:
+        z = relu(x @ weights[0] + weights[1]) @ weights[2] + weights[3]
+    else:
+        z = relu(x @ weights[0] + weights[1])
+    e = np.where(real, np.exp(z[..., 0]), 0)
+    total = e.sum(axis=tuple(a + 1 for a in axes), keepdims=True)
+    scores = e / np.where(total == 0, 1, total)
+    return scores, scores[..., None] * np.where(real[..., None], x, 0)
+
+
+def attention_cluster(x, kernel, scale, shift, mask=None):
+    """Long et al. 2018, clip by clip and unit by unit: (B, N D)."""
+    rows = []
+    for clip, real in zip(x, np.ones(x.shape[:2], bool) if mask is None else mask, strict=True):
+        units = []
+        for w, alpha, beta in zip(kernel.T, scale, shift, strict=True):
+            v = alpha * softmax(clip[real] @ w) @ clip[real] + beta if real.any() else np.zeros(x.shape[2])
+            units.append(l2(v) / np.sqrt(len(scale)))
+        rows.append(np.concatenate(units))
+    return np.stack(rows)
+
+
+def film(x, condition, kernel, bias):
+    """x (N, ..., C), condition (N, D), row by row."""
+    gamma, beta = np.split(condition @ kernel + bias, 2, axis=-1)
+    return np.stack([(g + 1) * row + b for row, g, b in zip(x, gamma, beta, strict=True)])
+
+
+def filmed_block(maps, condition, w, training=False, mask=None):
+    """MAFnet's block on maps (N, H, W, C): before the FiLM, after it, output; `mask` (N,). Without
+    a condition no FiLM. One place of the map after the other."""
+    n, height, width, _ = maps.shape
+    mask = np.ones(n, bool) if mask is None else mask
+    r = relu(maps @ w["conv1/kernel"][0, 0] + w["conv1/bias"])
+    padded = np.pad(r, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = np.zeros_like(r) + w["conv2/bias"]
+    for i in range(height):
+        for j in range(width):
+            y[:, i, j] += np.einsum("nijc,ijcd->nd", padded[:, i : i + 3, j : j + 3], w["conv2/kernel"])
+    moving = () if training else (w["bn/moving_mean"], w["bn/moving_variance"])
+    places = np.broadcast_to(mask[:, None, None], y.shape[:3])
+    before = after = batch_norm(y, w["bn/gamma"], w["bn/beta"], *moving, mask=places)[0]
+    if condition is not None:
+        after = film(before, condition, w["generator/kernel"], w["generator/bias"])
+    return [np.where(mask[:, None, None, None], v, 0) for v in (before, after, r + relu(after))]
+
+
+def residual_fusion(x, y, w, present=None):
+    """Tian et al. 2018, additive, example by example."""
+    rows = []
+    for i, (a, b) in enumerate(zip(x, y, strict=True)):
+        sides = [(v, w[k]) for k, v in (("u/kernel", a), ("v/kernel", b))]
+        sides = [s for k, s in enumerate(sides) if present is None or present[k][i]]
+        update = np.tanh(sum(v @ kernel for v, kernel in sides) + w["u/bias"])
+        rows.append(np.mean([v + update for v, _ in sides], axis=0) if sides else np.zeros_like(a))
+    return np.stack(rows)

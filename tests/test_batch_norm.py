@@ -41,6 +41,17 @@ def test_it_is_the_equation_and_moves_the_unbiased_variance(mask, training):
         np.testing.assert_allclose(getattr(layer, name), expected, atol=1e-6, err_msg=name)
 
 
+def test_the_biased_variance_is_keras():
+    ours, _ = built(unbiased=False, momentum=0.9)
+    theirs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
+    theirs.build(X.shape)
+    theirs.set_weights(ours.get_weights())
+    for training in (True, False):
+        np.testing.assert_allclose(ours(X, training=training), theirs(X, training=training), atol=1e-5)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 def test_a_mask_counts_as_if_the_rows_were_not_there():
     masked, _ = built()
     plain, _ = built()

@@ -1,4 +1,4 @@
-"""`MFB`, `CompactBilinear` and `MLB` against the papers' equations, and what `present` promises."""
+"""The fusions of two vectors against the papers' equations, and what `present` promises."""
 
 import json
 
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from golden import read
 
-from tfvc.layers import MFB, MLB, CompactBilinear
+from tfvc.layers import MFB, MLB, CompactBilinear, DualMultimodalResidual
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(5, 6)).astype("float32"), RNG.normal(size=(5, 3)).astype("float32")
@@ -138,6 +138,36 @@ def test_mlb_is_the_equation(activation, function):
     layer = built(MLB(5, 4, activation))
     wanted = oracles.mlb(X.astype("float64"), Y.astype("float64"), weights_of(layer), function)
     np.testing.assert_allclose(layer([X, Y]), wanted, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sequences", (False, True), ids=("vectors", "sequences"))
+@pytest.mark.parametrize("present", (None, [HAS_X, HAS_Y]), ids=("both", "absent"))
+def test_the_residual_is_the_equation(sequences, present):
+    """Also over sequences, with one word an example or one a step."""
+    x, y = X, np.random.default_rng(3).normal(size=X.shape).astype("float32")
+    shape = (1, 5, 6) if sequences else (5, 6)
+    layer = DualMultimodalResidual()
+    layer.build([shape, shape])
+    for weight in layer.weights:
+        weight.assign(RNG.normal(size=weight.shape))
+    w = weights_of(layer)
+    wanted = oracles.residual_fusion(x.astype("float64"), y.astype("float64"), w, present).reshape(shape)
+    each = present and [p.reshape(shape[:-1]) for p in present]
+    # What stands on an absent side never counts.
+    x, y = (
+        s if p is None else np.where(p[:, None], s, np.nan)
+        for s, p in zip((x, y), present or (None, None), strict=True)
+    )
+    np.testing.assert_allclose(layer([x.reshape(shape), y.reshape(shape)], present=each), wanted, atol=1e-5)
+    if sequences:
+        whole = [np.array([True]), np.array([False])]
+        alone = oracles.residual_fusion(X.astype("float64"), X, w, [[True] * 5, [False] * 5])
+        np.testing.assert_allclose(layer([X[None], X[None]], present=whole)[0], alone, atol=1e-5)
+
+
+def test_the_residual_refuses_two_widths():
+    with pytest.raises(ValueError, match=r"inputs \(None, 6\) and \(None, 3\); expected two of equal shape"):
+        DualMultimodalResidual().build([(None, 6), (None, 3)])
 
 
 # --- dropout ------------------------------------------------------------------------------------------------

@@ -16,14 +16,21 @@ import tfvc.layers
 from tfvc.layers import (
     MFB,
     MLB,
+    AttentionCluster,
     CompactBilinear,
     ContextGating,
     DBoF,
     Dequantize,
+    DualMultimodalResidual,
+    FiLM,
+    FiLMedResidualBlock,
     FrameAttention,
     MaskedLSTM,
     MaskedPooling,
     MixtureOfExperts,
+    ModalityAttention,
+    ModalityDropout,
+    ModalityTemporalAttention,
     NetFV,
     NetRVLAD,
     NetVLAD,
@@ -31,10 +38,18 @@ from tfvc.layers import (
     SlimBatchNormalization,
     SoftDBoW,
     Standardize,
+    TemporalAttention,
     hard_sigmoid_keras2,
 )
 
 POOLINGS = (NetVLAD, NetRVLAD, NetFV, SoftDBoW)
+ATTENTIONS = {
+    TemporalAttention: (5, 6),
+    ModalityAttention: ((5, 6), (5, 6)),
+    ModalityTemporalAttention: ((5, 6), (5, 6), (5, 6)),
+}
+
+FILMED = {"precision_atol": 0.15, "large": 10.0}  # outputs of about 5, which a product gave
 
 # One row a layer and set of arguments. A layer without a row fails `test_every_public_layer_has_a_case`.
 CASES = {
@@ -58,6 +73,24 @@ CASES = {
     "DBoF of clusters and biases": Case(
         lambda: DBoF(7, None, "average", "relu", add_batch_norm=False), (5, 6)
     ),
+    "AttentionCluster": Case(lambda: AttentionCluster(3), (5, 6)),
+    "AttentionCluster of one": Case(lambda: AttentionCluster(1), (5, 6)),
+    # A softmax does not see the bias of the score.
+    **{
+        f"{a.__name__}": Case(lambda a=a: a(4), shapes, no_gradient=("logit/bias",))
+        for a, shapes in ATTENTIONS.items()
+    },
+    **{
+        f"{a.__name__} of the paper": Case(lambda a=a: a(score="paper"), shapes)
+        for a, shapes in ATTENTIONS.items()
+    },
+    "DualMultimodalResidual": Case(DualMultimodalResidual, ((6,), (6,))),
+    "DualMultimodalResidual of sequences": Case(DualMultimodalResidual, ((5, 6), (5, 6))),
+    "FiLM": Case(FiLM, ((6,), (3,)), large=30.0),
+    "FiLM of maps": Case(FiLM, ((5, 2, 3, 6), (5, 4)), large=30.0),
+    "FiLMedResidualBlock": Case(lambda: FiLMedResidualBlock(4), ((5, 2, 3, 6), (5, 4)), **FILMED),
+    "FiLMedResidualBlock of vectors": Case(lambda: FiLMedResidualBlock(4), ((5, 6), (5, 4)), **FILMED),
+    "FiLMedResidualBlock without FiLM": Case(lambda: FiLMedResidualBlock(4, film=False), (5, 2, 3, 6)),
     "CompactBilinear": Case(lambda: CompactBilinear(8), ((6,), (3,))),
     "CompactBilinear without root": Case(lambda: CompactBilinear(7, power=None), ((6,), (3,))),
     "MFB": Case(lambda: MFB(3, 4, dropout=0.1), ((6,), (3,))),
@@ -78,10 +111,13 @@ CASES = {
     "MaskedPooling max": Case(lambda: MaskedPooling("max"), (5, 6)),
     "MaskedPooling sum": Case(lambda: MaskedPooling("sum"), (5, 6)),
     "SlimBatchNormalization": Case(SlimBatchNormalization, (5, 6)),
+    "SlimBatchNormalization, biased": Case(lambda: SlimBatchNormalization(unbiased=False), (5, 6)),
     "SlimBatchNormalization without gamma": Case(lambda: SlimBatchNormalization(scale=False), (6,)),
     "SlimBatchNormalization without beta": Case(lambda: SlimBatchNormalization(center=False), (6,)),
     "Standardize": Case(lambda: Standardize(epsilon=1e-2), (5, 6)),
+    "ModalityDropout": Case(lambda: ModalityDropout(0.5), (3,)),
     "Standardize of vectors": Case(Standardize, (6,)),
+    "Standardize of maps": Case(Standardize, (5, 2, 3, 6)),
 }
 
 

@@ -151,6 +151,21 @@ def test_outputs_follow_from_the_maps(checkpoint, small):
         vggish.build_model(pooling="min")
 
 
+def test_pieces_that_are_cut_already_give_the_same(checkpoint):
+    net = vggish.load(str(checkpoint))
+    pieces = np.random.default_rng(2).uniform(-0.5, 0.5, (18, 15600)).astype("float32")  # two batches
+    padded = np.pad(pieces, ((0, 0), (0, 400))).reshape(-1)
+    for output in vggish.OUTPUTS:
+        rows = net.encode_pieces(pieces, output)
+        assert rows.dtype == "float32" and len(rows) == 18
+        np.testing.assert_array_equal(rows, net.encode(padded, output)[0])
+    for wrong in (pieces[:0], pieces[:, :15000], pieces[0]):
+        with pytest.raises(ValueError, match=r"pieces \(.*expected \(S, 15600\), S >= 1"):
+            net.encode_pieces(wrong)
+    with pytest.raises(ValueError, match="output='maps'"):
+        net.encode_pieces(pieces, "maps")
+
+
 def test_what_lies_under_the_mask_never_changes_the_rest(checkpoint):
     net = vggish.load(str(checkpoint))
     short, mask = net.encode(NOISE[:32000], count=4)

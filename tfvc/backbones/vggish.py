@@ -111,14 +111,37 @@ class Vggish:
         Raises:
             ValueError: no such output, or an argument that `log_mel.windows` refuses.
         """
+        self._refuse(output)  # before the waveform is looked at
+        pieces, mask = log_mel.windows(waveform, cut, count)
+        return self.encode_pieces(pieces, output), mask
+
+    def encode_pieces(self, pieces, output="embedding"):
+        """Features of sound that is cut already, one row a piece.
+
+        Args:
+            pieces: float32 (S, 15600), S >= 1, in [-1, 1] at 16 kHz, as `tfvc.data.audio.Track` and
+                `log_mel.windows` give.
+            output: `conv4_2`, `pooled` or `embedding`.
+
+        Returns:
+            float32 (S, ...).
+
+        Raises:
+            ValueError: no such output, or pieces of another shape.
+        """
+        self._refuse(output)
+        pieces = np.asarray(pieces, "float32")
+        if pieces.ndim != 2 or not len(pieces) or pieces.shape[1] != log_mel.SAMPLES:
+            raise ValueError(f"pieces {pieces.shape}: expected (S, {log_mel.SAMPLES}), S >= 1")
+        parts = [self._network(pieces[i : i + _BATCH], output) for i in range(0, len(pieces), _BATCH)]
+        return np.concatenate(parts)
+
+    def _refuse(self, output):
         if output not in self.outputs:
             raise ValueError(
                 f"output={output!r}: {self.weights} gives {', '.join(self.outputs)}; a file with fc1 and fc2 "
                 "gives embedding, one that is no SavedModel gives maps"
             )
-        pieces, mask = log_mel.windows(waveform, cut, count)
-        parts = [self._network(pieces[i : i + _BATCH], output) for i in range(0, len(pieces), _BATCH)]
-        return np.concatenate(parts), mask
 
     def encode_quantized(self, waveform, pca, *, count=None):
         """The bytes that YouTube-8M keeps of a clip's sound, one row a second.

@@ -58,6 +58,7 @@ SOUND_FILES = {
 
 FRAMES = "frames"  # no network: the frames themselves
 WORDS = ("imagenet", "random", "none")  # of `backbone.weights`; anything else is a path
+SOUND_WORDS = ("audioset", "random")  # of `audio.weights`; anything else is a path, or HUB and a handle
 HUB = "hub:"  # before a TensorFlow Hub handle, or a path
 
 
@@ -67,6 +68,16 @@ def check_given(weights):
         raise FileNotFoundError(
             f"backbone.weights={weights}: no such file; expected imagenet, random or a path"
         )
+
+
+def check_sound(weights):
+    """FileNotFoundError for `audio.weights` that is no word, no handle and nothing that is there.
+
+    A checkpoint of TensorFlow 1 may be named by what its files have in common.
+    """
+    named = weights in SOUND_WORDS or weights.startswith(HUB)
+    if not named and not any(Path(weights + end).exists() for end in ("", ".index")):
+        raise FileNotFoundError(f"audio.weights={weights}: no such file; expected audioset, random or a path")
 
 
 def check_name(name):

@@ -156,6 +156,7 @@ def iter_frames(
     max_seconds=MAX_SECONDS,
     max_pixels=MAX_PIXELS,
     warnings=None,
+    track=None,
 ):
     """Frames of a video file at a given rate, one by one, in bounded memory.
 
@@ -173,6 +174,9 @@ def iter_frames(
         max_seconds: refuse a longer file, by its header and by its frames' times.
         max_pixels: refuse larger frames, by the header and by the frames.
         warnings: a list that gets one sentence if the file is only partly decodable.
+        track: a `tfvc.data.audio.Track` that gets the sound in the same pass; None: no sound is decoded. It
+            is ready when the frames have come to their end, or have ended in a MediaError. It never changes
+            the frames: what is wrong with the sound is said by the track alone.
 
     Yields:
         (time in seconds since the first frame, uint8 array (height, width, 3)).
@@ -199,9 +203,8 @@ def iter_frames(
         raise ValueError(f"size={size}: expected (height, width), or None")
     convert = _converter(size, _FORMAT[channel_order], _INTERPOLATION[interpolation])
     # Not a generator itself: a wrong argument is told at once, not at the first frame.
-    return _frames(
-        path, fps, convert, max_frames, max_seconds, max_pixels, [] if warnings is None else warnings
-    )
+    warnings = [] if warnings is None else warnings
+    return _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, track)
 
 
 def header_seconds(container, stream):
@@ -227,72 +230,105 @@ def nothing(what, errors):
     return f"no {what} of it decodes" + (f" ({_list(errors)})" if errors else "")
 
 
-def decoded(container, stream, errors):
-    """Frames of a stream in one forward pass; what does not decode is told in `errors`, not raised."""
-    packets = container.demux(stream)
+def packets_of(container, streams, broken):
+    """Packets of some streams, in the order of the file; what breaks the reading is told in `broken`."""
+    packets = container.demux(streams)
     while True:
         try:
             packet = next(packets, None)
-            if packet is None:
-                return
         except FFmpegError as error:  # the file ends or breaks here; nothing can follow
-            errors.append(f"reading stops ({_words(error)})")
+            broken.append(f"reading stops ({_words(error)})")
             return
-        try:
-            frames = packet.decode()
-        except FFmpegError as error:  # this packet is lost; the next may be good
-            errors.append(_words(error))
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
-                errors.append("a damaged frame")
-            else:
-                yield frame
+        if packet is None:
+            return
+        yield packet
 
 
-def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings):
+def frames_of(packet, errors):
+    """Frames of one packet; what does not decode is told in `errors`, not raised."""
+    try:
+        frames = packet.decode()
+    except FFmpegError as error:  # this packet is lost; the next may be good
+        errors.append(_words(error))
+        return
+    for frame in frames:
+        if frame.is_corrupt:
+            errors.append("a damaged frame")
+        else:
+            yield frame
+
+
+def decoded(packets, stream, errors, track=None):
+    """Frames of one stream in one forward pass; the packets of the other one are the track's."""
+    for packet in packets:
+        if packet.stream.index == stream.index:
+            yield from frames_of(packet, errors)
+        else:
+            track.take(packet)
+
+
+def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, track):
     with opened(path) as container:
         stream = _video_stream(container)
-        if stream is None:
-            raise MediaError(path, "no video in it" + (", only sound" if container.streams.audio else ""))
-        _refuse_larger(path, stream.width, stream.height, max_pixels)
-        duration = header_seconds(container, stream)
-        refuse_longer(path, duration, max_seconds)
-        context = stream.codec_context
-        context.thread_type, context.thread_count = "NONE", 1  # files, not frames, are read in parallel
-        # The decoder itself refuses larger frames, before it allocates them. Room for its macroblocks.
-        context.options = {"max_pixels": str(max_pixels + max_pixels // 8 + 65536)}
-        period = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-        slack = min(period / 2, 1.0) + 1e-6  # a header may lie, a float rounds
+        sound = None if track is None else track.open(container, max_seconds)
+        broken = []
+        packets = packets_of(container, [s for s in (stream, sound) if s is not None], broken)
+        with _heard(track, packets, broken):
+            if stream is None:
+                raise MediaError(path, "no video in it" + (", only sound" if container.streams.audio else ""))
+            _refuse_larger(path, stream.width, stream.height, max_pixels)
+            duration = header_seconds(container, stream)
+            refuse_longer(path, duration, max_seconds)
+            context = stream.codec_context
+            context.thread_type, context.thread_count = "NONE", 1  # files, not frames, are read in parallel
+            # The decoder itself refuses larger frames, before it allocates them. Room for its macroblocks.
+            context.options = {"max_pixels": str(max_pixels + max_pixels // 8 + 65536)}
+            period = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+            slack = min(period / 2, 1.0) + 1e-6  # a header may lie, a float rounds
 
-        errors, kept, last, origin = [], 0, -period, None
-        for frame in decoded(container, stream, errors):
-            _refuse_larger(path, frame.width, frame.height, max_pixels)
-            # Frames come in display order: a time that is missing or runs back is wrong, not the order.
-            if frame.pts is not None:
-                origin = _origin(frame, stream) if origin is None else origin
-                last = max(last, float(frame.pts * frame.time_base) - origin)
-            else:
-                last += period
-            refuse_longer(path, last, max_seconds)
-            picture = None
-            while last >= kept / fps - slack:
-                picture = convert(path, frame) if picture is None else picture
-                yield last, picture
-                kept += 1
+            errors, kept, last, origin = [], 0, -period, None
+            for frame in decoded(packets, stream, errors, track):
+                _refuse_larger(path, frame.width, frame.height, max_pixels)
+                # Frames come in display order: a time that is missing or runs back is wrong, not the order.
+                if frame.pts is not None:
+                    origin = _origin(frame, stream) if origin is None else origin
+                    last = max(last, float(frame.pts * frame.time_base) - origin)
+                else:
+                    last += period
+                refuse_longer(path, last, max_seconds)
+                picture = None
+                while last >= kept / fps - slack:
+                    picture = convert(path, frame) if picture is None else picture
+                    yield last, picture
+                    kept += 1
+                    if kept == max_frames:
+                        break
                 if kept == max_frames:
                     break
-            if kept == max_frames:
-                break
-        else:  # read to its end
-            # a duration of the whole file may be that of a longer sound track
-            margin = max(0.5, 2 * period) if stream.duration else max(1.0, 0.1 * duration)
-            if kept and last + period < duration - margin:
-                errors.append(f"truncated: the header promises {duration:.2f} s")
-        if not kept:
-            raise MediaError(path, nothing("frame", errors))
-        if errors:
-            warnings.append(damage(errors, last))
+            else:  # read to its end
+                errors += broken
+                # a duration of the whole file may be that of a longer sound track
+                margin = max(0.5, 2 * period) if stream.duration else max(1.0, 0.1 * duration)
+                if kept and last + period < duration - margin:
+                    errors.append(f"truncated: the header promises {duration:.2f} s")
+            if not kept:
+                raise MediaError(path, nothing("frame", errors))
+            if errors:
+                warnings.append(damage(errors, last))
+
+
+@contextlib.contextmanager
+def _heard(track, packets, broken):
+    """Behind the pictures, also where they end in a MediaError, the track gets the rest of its sound."""
+    failure = None
+    try:
+        yield
+    except MediaError as error:
+        failure = error
+    if track is not None:
+        track.listen(packets, broken)
+    if failure:
+        raise failure
 
 
 def _video_stream(container):

@@ -1,12 +1,21 @@
 """Keras layers, written with `keras.ops` only. Importing this package registers them all for loading."""
 
-from tfvc.layers.attention import FrameAttention, hard_sigmoid_keras2
+from tfvc.layers.attention import (
+    FrameAttention,
+    ModalityAttention,
+    ModalityTemporalAttention,
+    TemporalAttention,
+    hard_sigmoid_keras2,
+)
 from tfvc.layers.batch_norm import SlimBatchNormalization
-from tfvc.layers.bilinear import MFB, MLB, CompactBilinear
+from tfvc.layers.bilinear import MFB, MLB, CompactBilinear, DualMultimodalResidual
+from tfvc.layers.clusters import AttentionCluster
 from tfvc.layers.dbof import DBoF
 from tfvc.layers.dequantize import Dequantize
+from tfvc.layers.film import FiLM, FiLMedResidualBlock
 from tfvc.layers.gating import ContextGating
 from tfvc.layers.lstm import MaskedLSTM
+from tfvc.layers.modality_dropout import ModalityDropout
 from tfvc.layers.moe import MixtureOfExperts
 from tfvc.layers.netvlad import NetFV, NetRVLAD, NetVLAD, SoftDBoW
 from tfvc.layers.pooling import MaskedPooling
@@ -14,16 +23,23 @@ from tfvc.layers.sampling import SampleFrames
 from tfvc.layers.standardize import Standardize
 
 __all__ = [
+    "AttentionCluster",
     "CompactBilinear",
     "ContextGating",
     "DBoF",
     "Dequantize",
+    "DualMultimodalResidual",
+    "FiLM",
+    "FiLMedResidualBlock",
     "FrameAttention",
     "MFB",
     "MLB",
     "MaskedLSTM",
     "MaskedPooling",
     "MixtureOfExperts",
+    "ModalityAttention",
+    "ModalityDropout",
+    "ModalityTemporalAttention",
     "NetFV",
     "NetRVLAD",
     "NetVLAD",
@@ -31,5 +47,6 @@ __all__ = [
     "SlimBatchNormalization",
     "SoftDBoW",
     "Standardize",
+    "TemporalAttention",
     "hard_sigmoid_keras2",
 ]

@@ -15,21 +15,25 @@ class SlimBatchNormalization(keras.layers.Layer):
         moving_mean     <- momentum moving_mean     + (1 - momentum) mean
         moving_variance <- momentum moving_variance + (1 - momentum) variance n / (n - 1)
 
-    In inference, and where `trainable` is False, mean and variance are the moving ones.
+    and with `unbiased=False` the variance itself, without n / (n - 1). In inference, and where `trainable` is
+    False, mean and variance are the moving ones.
 
-    **Source**: tf.slim's `batch_norm` (fused), as the YouTube-8M starter, WILLOW and LOUPE call it.
-    **Differs** from Keras' layer, which writes the biased variance; from slim, which takes no mask. A batch
-    of one row writes variance 0, as slim's fused kernel does; one without any row writes nothing. Each
-    replica normalises by its own rows; the moving statistics are the mean over the replicas.
+    **Source**: tf.slim's `batch_norm` (fused), as the YouTube-8M starter, WILLOW and LOUPE call it;
+    `unbiased=False`: MAFnet's program, by spec/mafnet.md.
+    **Differs** from slim, which takes no mask. A batch of one row writes variance 0, as slim's fused kernel
+    does; one without any row writes nothing. Each replica normalises by its own rows; the moving statistics
+    are the mean over the replicas. Keras' layer writes the biased variance, and under MirroredStrategy each
+    replica keeps its own statistics, of which only the first replica's are saved.
 
     Args:
         momentum: of the moving statistics, slim's `decay`.
         epsilon: added to the variance.
         center: add `beta`.
         scale: multiply by `gamma`.
+        unbiased: write the unbiased variance into the moving one.
         **kwargs: of `keras.layers.Layer`.
 
-    Input: (B, T, D) or (B, D) floats. Output: the same shape, compute dtype; computed in float32.
+    Input: (B, ..., D) floats, as (B, T, D). Output: the same shape, compute dtype; computed in float32.
     Masking: boolean, the input's shape without D. Rows under the mask count for nothing, in the statistics
     and in n, and come out zero; the mask is passed on.
 
@@ -46,7 +50,7 @@ class SlimBatchNormalization(keras.layers.Layer):
         (1.0, 1.5)
     """
 
-    def __init__(self, momentum=0.999, epsilon=1e-3, center=True, scale=True, **kwargs):
+    def __init__(self, momentum=0.999, epsilon=1e-3, center=True, scale=True, unbiased=True, **kwargs):
         # autocast=False: inputs reach the float32 arithmetic as they were given.
         super().__init__(autocast=False, **kwargs)
         if not 0 <= momentum < 1:
@@ -57,6 +61,7 @@ class SlimBatchNormalization(keras.layers.Layer):
         self.epsilon = epsilon
         self.center = center
         self.scale = scale
+        self.unbiased = unbiased
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -112,10 +117,11 @@ class SlimBatchNormalization(keras.layers.Layer):
         return mean, variance, count
 
     def move(self, mean, variance, count):
-        """Moves the statistics towards those of `moments`, the variance unbiased; not if there was no row."""
+        """Moves the statistics towards those of `moments`; not if there was no row."""
         rate = (1.0 - self.momentum) * ops.minimum(count, 1.0)
-        unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+        if self.unbiased:
+            variance = variance * (count / ops.maximum(count - 1.0, 1.0))
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving + rate * (value - moving))
 
     def _normalise(self, x, mean, variance):
@@ -132,5 +138,5 @@ class SlimBatchNormalization(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self):
-        own = {name: getattr(self, name) for name in ("momentum", "epsilon", "center", "scale")}
-        return {**super().get_config(), **own}
+        names = ("momentum", "epsilon", "center", "scale", "unbiased")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,8 +1,8 @@
-"""Bilinear fusion of two vectors: factorised (MFB), compact (MCB) and by a low-rank Hadamard product (MLB).
+"""Fusion of two vectors: factorised (MFB), compact (MCB) and low-rank (MLB) bilinear, and residual (DMR).
 
 Each layer is called on a list [x, y]. `present` says which example has which side; an absent side is replaced
-by the neutral element of the layer's product, so that the other side passes, and what stands in its place
-never counts.
+by the neutral element of the layer's product or sum, so that the other side passes, and what stands in its
+place never counts.
 """
 
 import keras
@@ -29,12 +29,14 @@ def _l2(z):
 
 
 class _Fusion(keras.layers.Layer):
-    """What the three share: two vectors, either of which may be absent. A subclass has `fuse`."""
+    """What they share: two vectors, either of which may be absent. A subclass has `fuse`."""
+
+    _ranks = (2,)
 
     def build(self, input_shape):
         pair = isinstance(input_shape, list | tuple) and len(input_shape) == 2
         if not pair or not all(
-            isinstance(s, list | tuple) and len(s) == 2 and s[1] is not None for s in input_shape
+            isinstance(s, list | tuple) and len(s) in self._ranks and s[-1] is not None for s in input_shape
         ):
             raise ValueError(
                 f"{self.name}: input {input_shape}; expected a list of two vectors (batch, channels)"
@@ -48,7 +50,7 @@ class _Fusion(keras.layers.Layer):
             raise ValueError(
                 f"{self.name}: present={present!r}; expected a list of two boolean tensors (batch,)"
             )
-        present = [ops.cast(p, "bool")[:, None] for p in present]
+        present = [_over(ops.cast(p, "bool"), side) for p, side in zip(present, inputs, strict=True)]
         # Zeros before the weights too: a NaN under an absent side would reach their gradient.
         inputs = [ops.where(p, side, ops.zeros_like(side)) for p, side in zip(present, inputs, strict=True)]
         fused = ops.where(ops.logical_or(*present), self.fuse(inputs, present, training), 0.0)
@@ -56,6 +58,11 @@ class _Fusion(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], self.output_size())
+
+
+def _over(present, side):
+    """Of the rank of the side, so that the two broadcast."""
+    return ops.reshape(present, (*ops.shape(present), *[1] * (len(side.shape) - len(present.shape))))
 
 
 def _or_neutral(side, present, neutral):
@@ -316,6 +323,60 @@ class MLB(_Fusion):
     def get_config(self):
         names = ("units", "o", "activation")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="tfvc")
+class DualMultimodalResidual(_Fusion):
+    """Dual multimodal residual fusion (DMR): both vectors are updated by what both say, then averaged.
+
+        f = tanh(x U + y V + b)                     U, V: C x C
+        x' = x + f,    y' = y + f,    output (x' + y') / 2
+
+    **Source**: Tian et al. 2018 (audio-visual event localization), the dual multimodal residual network with
+    additive fusion; compared in Brousmiche et al. 2021 (MAFnet), table 2, row DMR.
+    **Differs** from Tian et al.: one block, without a further non-linearity on x' and y'. There is no mask,
+    as every row goes by itself: `present` says which are there.
+
+    Args:
+        **kwargs: of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Input: list of two (B, C) floats, or of two sequences (B, T, C). Output: the shape of one, compute dtype;
+        tanh and sums are float32.
+    Masking: `present`, a list of two boolean (B,), of sequences also (B, T): an absent side adds nothing to f
+        and has no part in the average; where both are absent, the output is zeros.
+
+    Raises:
+        ValueError: an input that is not of two of equal shape, `present` that is not of two.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfvc.layers import DualMultimodalResidual
+        >>> x, y = np.ones((2, 6), "float32"), np.ones((2, 6), "float32")
+        >>> DualMultimodalResidual()([x, y]).shape
+        TensorShape([2, 6])
+    """
+
+    _ranks = (2, 3)
+
+    def build_sides(self, x, y):
+        if tuple(x)[1:] != tuple(y)[1:]:
+            raise ValueError(f"{self.name}: inputs {tuple(x)} and {tuple(y)}; expected two of equal shape")
+        self.u = keras.layers.Dense(x[-1], name="u", dtype=self.dtype_policy)
+        self.v = keras.layers.Dense(x[-1], use_bias=False, name="v", dtype=self.dtype_policy)
+        self.u.build(x)
+        self.v.build(y)
+
+    def fuse(self, inputs, present, training):
+        # An absent side is zeros by now, and so is its projection: u's bias is that of the sum.
+        x, y = (ops.cast(side, "float32") for side in inputs)
+        update = ops.tanh(ops.cast(self.u(inputs[0]), "float32") + ops.cast(self.v(inputs[1]), "float32"))
+        if present[0] is None:
+            return (x + y) / 2 + update
+        count = sum(ops.cast(p, "float32") for p in present)
+        return (x + y) / ops.maximum(count, 1.0) + update
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[0])
 
 
 def _check_power(power, known):

@@ -13,13 +13,15 @@ class Standardize(keras.layers.Layer):
     The statistics are weights that training does not touch: `set_statistics` gives them.
 
     **Source**: ours; without it random backbone features train poorly (0.25 against 0.89, seen here).
-    **Differs**: a row whose values are all zero is padding and stays zero, with or without a mask.
+    **Differs**: a row whose values are all zero is padding and stays zero, with or without a mask; of maps,
+    all values of a t.
 
     Args:
         epsilon: added to the variance, so that a channel that never moves stays finite.
         **kwargs: of `keras.layers.Layer`.
 
-    Input: (B, T, D) or (B, D) floats, any units. Output: the same shape, compute dtype; computed in float32.
+    Input: (B, T, D), (B, D) or maps (B, T, H, W, D), floats, any units. Output: the same shape, compute
+    dtype; computed in float32.
     Masking: boolean (B, T); rows under the mask come out zero, and the mask is passed on.
 
     Raises:
@@ -66,11 +68,12 @@ class Standardize(keras.layers.Layer):
 
     def call(self, inputs, mask=None):
         x = ops.cast(inputs, "float32")
-        real = ops.any(ops.not_equal(x, 0.0), axis=-1)
+        values = tuple(range(min(2, len(x.shape) - 1), len(x.shape)))  # the axes of a row
+        real = ops.any(ops.not_equal(x, 0.0), axis=values, keepdims=True)
         if mask is not None:
-            real = ops.logical_and(real, mask)
+            real = ops.logical_and(real, ops.expand_dims(mask, values))
         y = (x - self.mean) / ops.sqrt(self.variance + self.epsilon)
-        return ops.cast(ops.where(real[..., None], y, 0.0), self.compute_dtype)
+        return ops.cast(ops.where(real, y, 0.0), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
