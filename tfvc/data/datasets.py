@@ -1,4 +1,4 @@
-"""Where clips come from: the drawn demo set, a folder, UCF-101, a manifest, or extracted records.
+"""Where clips come from: the drawn demo set, a folder, UCF-101, AVE, Kinetics-Sounds, a manifest, records.
 
 Nothing is decoded here. A clip is a name, a path, and what is known of it.
 """
@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tfvc import files
-from tfvc.data import manifests, shards
+from tfvc.data import ave, classes, kinetics_sounds, manifests, shards
 from tfvc.recipe import digest
 
 _MEDIA = "avi mp4 mpg mpeg mkv mov webm m4v 3gp wmv flv ogv ts"
 MEDIA = frozenset(f".{extension}" for extension in _MEDIA.split())
+_SOUND = "wav flac ogg oga mp3 m4a aac opus"
+SOUND = frozenset(f".{extension}" for extension in _SOUND.split())  # clips where only sound is asked for
 _GROUPED = re.compile(r"(.+_g\d+)_c\d+$")  # v_Punch_g01_c02: clip 02 cut from video (group) 01
 
 
@@ -44,7 +46,7 @@ class Dataset:
     """Clips and their classes. `notes` are lines to print: what was ignored, and what is not known."""
 
     name: str
-    kind: str  # demo | folder | ucf101 | manifest | records
+    kind: str  # demo | folder | ucf101 | manifest | ave | kinetics_sounds | records
     root: str
     clips: list = field(repr=False)
     classes: list
@@ -56,23 +58,27 @@ class Dataset:
         return digest(sorted([c.id, list(c.labels), c.group, c.part] for c in self.clips))
 
 
-def load(data, source, *, labelled=True, least_classes=2):
+def load(data, source, *, labelled=True, least_classes=2, media=True):
     """The clips that `--data` names.
 
     Kind `auto` takes: nothing -> the demo set; a `.csv` or `.jsonl` file -> a manifest; a folder of
-    extracted records -> its records; a folder with official UCF-101 lists in or next to it -> ucf101;
-    any other folder -> `<class>/<clip>`. Groups that are not given are read off UCF-101's names
-    (`..._g01_c02`).
+    extracted records -> its records; AVE's folder -> ave; a folder with official UCF-101 lists in or next to
+    it -> ucf101; any other folder -> `<class>/<clip>`. Groups that are not given are read off UCF-101's names
+    (`..._g01_c02`). `data.classes` keeps the clips of the classes that a file names. Where only sound is
+    asked for (`data.streams` is `audio`), files of sound are clips too.
 
     Args:
         data: `recipe.Data`.
         source: a path; "" = the demo set.
         labelled: False for clips to predict: labels may be missing, and a folder may be of any depth.
         least_classes: fewer are refused where `labelled`; a finished run can be measured on one.
+        media: False where the features are ready: lists are read, and no file that they name is looked for.
 
     Raises:
-        FileNotFoundError: no such path, or no official lists where `data.lists` says.
-        ValueError: no clips, one class only, or faults in a manifest, each named by file and line.
+        FileNotFoundError: no such path, no official lists where `data.lists` says, or not one video of
+            a list.
+        ValueError: no clips, one class only, a class in `data.classes` that there is not, or faults in a
+            manifest, each named by file and line.
 
     Example:
         >>> import tempfile
@@ -84,7 +90,7 @@ def load(data, source, *, labelled=True, least_classes=2):
         ...     [clip.id for clip in load(Data(), root).clips]
         ['jump/clip', 'run/clip']
     """
-    kind = kind_of(data, source)
+    kind, suffixes = kind_of(data, source), MEDIA | SOUND if data.streams == "audio" else MEDIA
     if kind == "demo":
         if source:
             raise ValueError(f"--data={source}: data.kind=demo takes no --data")
@@ -93,20 +99,53 @@ def load(data, source, *, labelled=True, least_classes=2):
         source = demo.ensure(form=data.demo_form, clips=data.clips) / "manifest.csv"
         found = replace(_manifest(source, labelled), name=f"demo-{data.demo_form}", kind="demo")
     elif kind == "manifest":
-        found = _manifest(source, labelled)
+        found = _manifest(source, labelled, media)
     elif kind == "records":
         found = _records(source)
-    elif labelled:
-        found = _folder(Path(source))
+    elif not labelled:
+        found = _loose(Path(source), suffixes)
+    elif kind == "ave":
+        found = _annotated(source, kind, *ave.read(source, media and suffixes))
+    elif kind == "kinetics_sounds":
+        listed = kinetics_sounds.read(source, data.classes, media and suffixes, data.lists)
+        found = _annotated(source, kind, *listed)
+    else:
+        found = _folder(Path(source), suffixes)
         if kind == "ucf101":
             found = _official(found, _lists(data, source), data.list_number)
-    else:
-        found = _loose(Path(source))
+    if labelled and data.classes:
+        found = only(found, data.classes)
     if labelled and len(found.classes) < least_classes:
         raise ValueError(
             f"{source}: one class only, {found.classes[0]!r}; expected two or more, as folders <class>/<clip>"
         )
     return found
+
+
+def only(dataset, path):
+    """The clips of the classes that a file names, one a line; of several labels those that it names stay.
+
+    Of records, whose labels are written already, a clip with a label that is not named goes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a name that is no class of the data, by its line, or no clip left.
+    """
+    wanted = classes.chosen(path, dataset.classes)
+    fits = wanted.issuperset if dataset.kind == "records" else lambda labels: not wanted.isdisjoint(labels)
+    kept = [
+        replace(clip, labels=tuple(name for name in clip.labels if name in wanted))
+        for clip in dataset.clips
+        if clip.labels and fits(clip.labels)
+    ]
+    if not kept:
+        raise ValueError(f"{path}: names {len(wanted)} classes, of which {dataset.root} has no clip")
+    note = (
+        f"{path}: {len(wanted)} of {len(dataset.classes)} classes, {len(kept)} of {len(dataset.clips)} clips"
+    )
+    several = dataset.multi_label and any(len(clip.labels) > 1 for clip in kept)
+    left = [name for name in dataset.classes if name in wanted]
+    return replace(dataset, clips=kept, classes=left, multi_label=several, notes=[*dataset.notes, note])
 
 
 def kind_of(data, source):
@@ -121,16 +160,19 @@ def kind_of(data, source):
             f"{source}: no such file or folder; --data expects a folder of clips, a manifest or records"
         )
     if path.is_file():
-        if path.suffix.lower() not in (".csv", ".jsonl") or data.kind in ("folder", "ucf101"):
-            wanted = (
-                "a folder" if data.kind in ("folder", "ucf101") else "a folder, or a .csv or .jsonl manifest"
-            )
-            raise ValueError(f"{source}: a file; expected {wanted}")
-        return "manifest"
+        wanted = {kind: ("a folder", ()) for kind in ("folder", "ucf101", "ave")}
+        wanted["kinetics_sounds"] = ("a folder, or a .csv file of Kinetics", (".csv",))
+        lists = ("a folder, or a .csv or .jsonl manifest", (".csv", ".jsonl"))
+        expected, suffixes = wanted.get(data.kind, lists)
+        if path.suffix.lower() not in suffixes:
+            raise ValueError(f"{source}: a file; expected {expected}")
+        return data.kind if data.kind in wanted else "manifest"
     if data.kind == "manifest":
         raise ValueError(f"{source}: a folder; data.kind=manifest expects a .csv or .jsonl file")
     if data.kind == "auto" and shards.is_records(path):
         return "records"
+    if data.kind == "auto" and ave.is_ave(path):
+        return "ave"
     if data.kind == "auto":
         return "ucf101" if _lists(data, source) else "folder"
     return data.kind
@@ -144,8 +186,12 @@ def _dataset(path, kind, clips, notes=()):
     return Dataset(name, kind, str(path), clips, classes, several, list(notes))
 
 
-def _manifest(source, labelled):
-    rows = manifests.read(source, labelled)
+def _annotated(source, kind, rows, notes):
+    return _dataset(Path(source), kind, [Clip(**row) for row in rows], notes)
+
+
+def _manifest(source, labelled, media=True):
+    rows = manifests.read(source, labelled, media)
     rows = [row | {"group": row["group"] or _group(Path(row["path"]))} for row in rows]
     return _dataset(Path(source), "manifest", [Clip(**row) for row in rows])
 
@@ -163,7 +209,7 @@ def _records(source):
     )
 
 
-def _folder(root):
+def _folder(root, suffixes):
     """`<class>/<clip>`: classes are the folders, and nothing deeper is read."""
     found, ignored = [], []
     for folder in _entries(root):
@@ -171,12 +217,11 @@ def _folder(root):
             ignored.append(folder)
             continue
         for file in _entries(folder):
-            (found if _is_media(file) else ignored).append(file)
+            (found if _is_media(file, suffixes) else ignored).append(file)
     if not found:
-        raise ValueError(
-            f"{root}: no clips; {_deeper(root, ignored)}expected <class>/<clip> with {_extensions()}"
-        )
-    deep = next((d for d in ignored if d.is_dir() and any(map(_is_media, _entries(d)))), None)
+        deeper = _deeper(root, ignored, suffixes)
+        raise ValueError(f"{root}: no clips; {deeper}expected <class>/<clip> with {_listed(suffixes)}")
+    deep = next((d for d in ignored if d.is_dir() and any(_is_media(p, suffixes) for p in _entries(d))), None)
     if deep:
         raise ValueError(
             f"{deep}: clips below the class folders of {root}; expected <class>/<clip>, or a manifest"
@@ -190,7 +235,7 @@ def _folder(root):
     return _dataset(root, "folder", clips, notes)
 
 
-def _loose(root):
+def _loose(root, suffixes):
     """Every media file below a folder, linked folders too, unlabelled."""
     found, seen = [], set()
     for folder, below, names in os.walk(root, followlinks=True):
@@ -198,9 +243,9 @@ def _loose(root):
         seen.add(os.path.realpath(folder))
         below[:] = sorted(name for name in below if fresh and not name.startswith("."))
         found += [Path(folder, name) for name in names if fresh and not name.startswith(".")]
-    found = sorted(filter(_is_media, found))
+    found = sorted(p for p in found if _is_media(p, suffixes))
     if not found:
-        raise ValueError(f"{root}: no clips; expected files with {_extensions()}")
+        raise ValueError(f"{root}: no clips; expected files with {_listed(suffixes)}")
     return _dataset(root, "folder", _clips(root, found, [()] * len(found)))
 
 
@@ -259,8 +304,8 @@ def _entries(folder):
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
-def _is_media(path):
-    return path.suffix.lower() in MEDIA and not path.is_dir()
+def _is_media(path, suffixes=MEDIA):
+    return path.suffix.lower() in suffixes and not path.is_dir()
 
 
 def _group(file):
@@ -268,13 +313,13 @@ def _group(file):
     return match[1] if match else ""
 
 
-def _extensions():
-    return ", ".join(sorted(MEDIA))
+def _listed(suffixes):
+    return ", ".join(sorted(suffixes))
 
 
-def _deeper(root, ignored):
-    loose = [p for p in ignored if _is_media(p)]
+def _deeper(root, ignored, suffixes):
+    loose = [p for p in ignored if _is_media(p, suffixes)]
     if loose:
         return f"{len(loose)} lie outside a class folder ({loose[0].name}); "
-    deep = next((p for p in root.rglob("*") if _is_media(p)), None)
+    deep = next((p for p in root.rglob("*") if _is_media(p, suffixes)), None)
     return f"they lie deeper ({deep.relative_to(root)}): give {deep.parent.parent}; " if deep else ""

@@ -14,7 +14,7 @@ _COLUMNS = ("id", "path", "labels", "text", "group", "split")
 _PARTS = {p: p for p in ("train", "validation", "test", "")} | {"val": "validation", "valid": "validation"}
 
 
-def read(path, labelled=True):
+def read(path, labelled=True, media=True):
     """Reads a manifest.
 
     A CSV file has a header; labels are separated by `;`. A JSONL file has one object a line; its
@@ -24,6 +24,7 @@ def read(path, labelled=True):
     Args:
         path: a `.csv` or `.jsonl` file, UTF-8.
         labelled: whether each clip needs a label.
+        media: whether each clip needs its file; without, a path may even be left out.
 
     Returns:
         list of dicts `{id, path, labels, text, group, part}`, the keywords of `datasets.Clip`.
@@ -33,19 +34,19 @@ def read(path, labelled=True):
     """
     path = Path(path)
     text, faults = _decode(path)
-    rows = list((_csv if path.suffix.lower() == ".csv" else _jsonl)(path, text, labelled, faults))
+    needed = ["id", *["path"] * media, *["labels"] * labelled]
+    rows = list((_csv if path.suffix.lower() == ".csv" else _jsonl)(path, text, needed, faults))
     clips, first = [], {}
     for line, row in rows:
-        reasons = _faults_of(row, path.parent, labelled)
+        reasons = _faults_of(row, path.parent, needed)
         if row["id"] and row["id"] in first:
             reasons.append(f"id {row['id']!r} stands in line {first[row['id']]} already")
         first.setdefault(row["id"], line)
         faults += [(line, reason) for reason in reasons]
         if not reasons:
             labels = tuple(row["labels"])
-            clips.append(
-                row | {"path": str(path.parent / row["path"]), "labels": labels, "part": _PARTS[row["split"]]}
-            )
+            file = str(path.parent / row["path"]) if row["path"] else ""
+            clips.append(row | {"path": file, "labels": labels, "part": _PARTS[row["split"]]})
     if not rows and not faults:
         faults.append((1, "no clips"))
     if faults:
@@ -68,11 +69,9 @@ def _decode(path):
         return raw.decode("utf-8", "replace"), faults
 
 
-def _faults_of(row, folder, labelled):
-    reasons = [f"no {name}" for name in ("id", "path") if not row[name]]
-    if labelled and not row["labels"]:
-        reasons.append("no label")
-    if row["path"] and not _is_file(folder / row["path"]):
+def _faults_of(row, folder, needed):
+    reasons = [f"no {name.removesuffix('s')}" for name in needed if not row[name]]
+    if "path" in needed and row["path"] and not _is_file(folder / row["path"]):
         reasons.append(f"{row['path']}: no such file (paths start at {folder})")
     if row["split"] not in _PARTS:
         reasons.append(f"split {row['split']!r}; expected train, validation or test")
@@ -113,9 +112,9 @@ def _row(values):
     return row
 
 
-def _missing(present, labelled):
+def _missing(present, needed):
     known = {_own(k) for k in present}
-    return [k for k in ("id", "path", *(["labels"] if labelled else [])) if k not in known]
+    return [k for k in needed if k not in known]
 
 
 def _twice(present):
@@ -125,7 +124,7 @@ def _twice(present):
     return f"two columns for {both}: {', '.join(k for k in present if _own(k) == both)}" if both else ""
 
 
-def _csv(path, text, labelled, faults):
+def _csv(path, text, needed, faults):
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header, line = None, 1
     try:
@@ -135,7 +134,7 @@ def _csv(path, text, labelled, faults):
                 continue
             if header is None:
                 header = [f.strip().lower() for f in fields]
-                missing = _missing(header, labelled)
+                missing = _missing(header, needed)
                 if missing:
                     faults.append(
                         (start, f"no column {', '.join(missing)}; the header has: {', '.join(header)}")
@@ -152,7 +151,7 @@ def _csv(path, text, labelled, faults):
         faults.append((line, f"not CSV ({error})"))
 
 
-def _jsonl(path, text, labelled, faults):
+def _jsonl(path, text, needed, faults):
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -164,7 +163,7 @@ def _jsonl(path, text, labelled, faults):
         if not isinstance(tree, dict):
             faults.append((number, f"expected an object, found {type(tree).__name__}"))
             continue
-        missing = _missing(tree, labelled)
+        missing = _missing(tree, needed)
         odd = [k for k, v in tree.items() if isinstance(v, (list, dict)) and not _may_be_list(k, v)]
         if missing:
             faults.append((number, f"no {', '.join(missing)}; the line has: {', '.join(tree)}"))

@@ -27,6 +27,7 @@ def split(dataset, data, seed, ids=None):
     - `group`: whole groups, each class as near `test_fraction` as its groups allow; or exactly
       `data.test_groups`. A clip of no known group is a group by itself.
     - `official`: the parts that lists or a manifest's `split` column name; where there are none, by group.
+      Without a test part the validation part is the test part.
 
     Args:
         dataset: a `datasets.Dataset`.
@@ -53,6 +54,9 @@ def split(dataset, data, seed, ids=None):
         raise ValueError(f"data.test_groups is for data.split=group; the split is {way}")
     if way == "official":
         train, validation, test = ([c for c in clips if c.part == p] for p in ("train", "validation", "test"))
+        if validation and not test:  # as Kinetics is published: what is measured there is `validate`
+            notes.append("split: the official lists have no test part; their validation part is it")
+            validation, test = [], validation
         left = sum(not c.part for c in clips)
         if left:
             notes.append(f"split: {left} clips are in no official list and are left out")
