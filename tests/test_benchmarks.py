@@ -9,7 +9,7 @@ import pytest
 
 from experiments import benchmarks
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import bilinear, extraction, reading, step
+from experiments.benchmarks import bilinear, extraction, mafnet_extraction, reading, step
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -43,6 +43,14 @@ def test_the_extraction_benchmark_measures_every_case(tmp_path):
     assert len(results) == 4 and all(r.value > 0 for r in results)
     assert set(results[0].details["seconds"]) == {"ours", "bare", "original", "bfloat16"}
     assert results[3].value <= 1.0
+
+
+@pytest.mark.slow
+def test_the_extraction_of_two_streams_is_measured_both_ways():
+    small = {"backbone": "mobilenet_v2", "rounds": 1, "clips": 2, "size": "32,32", "fps": 2}
+    (result,) = mafnet_extraction.run(mafnet_extraction.OPTIONS | small)
+    assert result.bar == 2.2 and result.value > 0 and set(result.details["seconds"]) == {"ours", "original"}
+    assert result.details["frames"] == 2 * 6 * 2  # the demo's clips last 6 s
 
 
 def test_the_step_benchmark_measures_every_case():

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfvc import evaluate, export, extract, files, plots, predict, recipe, train, workdir
+from tfvc import encoders, evaluate, export, extract, files, plots, predict, recipe, train, workdir
 from tfvc.backbones import visual
 from tfvc.data import datasets, demo, video
 
@@ -132,11 +132,12 @@ def test_evaluate_refuses_records_that_were_made_otherwise(run, clips, tmp_path)
     other = recipe.override(found.recipe, ["data.fps=2", "data.channel_order=rgb"])
     dataset = datasets.load(other.data, str(clips))
     seeded = visual.load(found.recipe.backbone, seed=1, channel_order="bgr")
-    for name, r, encoder, message in (
+    seeded = encoders.Encoders(found.recipe, seeded)
+    for name, r, networks, message in (
         ("fps", other, None, r"data.fps: 2.0 -> 1.0; data.channel_order: rgb -> bgr"),
         ("seed", found.recipe, seeded, r"backbone.weights: random \(seed 1\) -> random \(seed 0\)"),
     ):
-        folder = extract.extract(dataset, r, out=tmp_path / name, encoder=encoder)
+        folder = extract.extract(dataset, r, out=tmp_path / name, encoders=networks)
         with pytest.raises(ValueError, match=message):
             evaluate.evaluate(run, str(folder))
 
@@ -355,7 +356,7 @@ def test_the_weights_that_made_the_features_are_asked_for_again(copy):
     other = dataclasses.replace(found.facts, weights="imagenet (other.h5, sha256 123)")
     workdir.save(copy, found.recipe, other, found.seed, found.split())
     with pytest.raises(ValueError, match=r"made with weights imagenet .*found random"):
-        extract.run_encoder(workdir.load(copy))
+        encoders.of_run(workdir.load(copy))
 
 
 def test_the_exported_model_agrees_and_names_its_classes(run, exported, clips, capsys):
@@ -377,15 +378,15 @@ def test_the_exported_model_agrees_and_names_its_classes(run, exported, clips, c
 
 
 def test_export_refuses_a_difference_and_leaves_nothing(copy, monkeypatch):
-    save = export._save
+    compare = export._compare
 
-    def other(path, run, model, encoder):
+    def other(path, run, model, networks):
         """What is saved is a little off the model that it is compared with."""
-        save(path, run, model, encoder)
         kernel = model.get_layer("probabilities").kernel
         kernel.assign(kernel * 1.01)
+        return compare(path, run, model, networks)
 
-    monkeypatch.setattr(export, "_save", other)
+    monkeypatch.setattr(export, "_compare", other)
     shutil.rmtree(copy / "export", ignore_errors=True)
     with pytest.raises(ValueError, match=r"signature .* differs by .* expected at most 1e-05"):
         export.export(copy)

@@ -12,8 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from tfvc import extract, files, recipe, workdir
+from tfvc import encoders, extract, files, recipe, workdir
 from tfvc.data import ahead, datasets, demo, schema, shards, video
+from tfvc.encoders import Encoders
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = [
@@ -85,7 +86,7 @@ def stored(folder, row=None):
 
 def test_frames_of_several_clips_share_a_call_and_no_call_crosses_a_shard(clips, tmp_path):
     r, spy = small("data.shard_clips=3", "backbone.batch_size=5"), Spy()
-    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=spy)
+    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, spy))
     manifest = shards.read_manifest(folder)
     expected = []
     for shard in manifest.shards:
@@ -103,24 +104,24 @@ def test_frames_of_several_clips_share_a_call_and_no_call_crosses_a_shard(clips,
 
 def test_what_is_there_is_reused_and_another_setting_goes_elsewhere(clips, capsys):
     r, spy = small(), Spy()
-    first = extract.extract(load(clips, r), r, encoder=spy)
+    first = extract.extract(load(clips, r), r, encoders=Encoders(r, spy))
     calls = len(spy.calls)
-    assert extract.extract(load(clips, r), r, encoder=spy) == first and len(spy.calls) == calls
+    assert extract.extract(load(clips, r), r, encoders=Encoders(r, spy)) == first and len(spy.calls) == calls
     assert "all there already" in capsys.readouterr().out
     other = small("data.fps=2")
-    assert extract.extract(load(clips, other), other, encoder=spy) != first
+    assert extract.extract(load(clips, other), other, encoders=Encoders(other, spy)) != first
     with pytest.raises(ValueError, match=r"data.fps: 1.0 -> 2.0"):
-        extract.extract(load(clips, other), other, encoder=spy, out=first)
+        extract.extract(load(clips, other), other, encoders=Encoders(other, spy), out=first)
 
 
 def test_a_changed_video_is_another_data_set(clips, tmp_path):
     copy = shutil.copytree(clips, tmp_path / "set")
     r = small()
-    before = extract.settings(r, Spy(), load(copy, r))
-    assert before == extract.settings(r, Spy(), load(clips, r))
+    before = extract.settings(r, Encoders(r, Spy()), load(copy, r))
+    assert before == extract.settings(r, Encoders(r, Spy()), load(clips, r))
     with open(copy / "hop" / "hop_g00_c01.mp4", "ab") as f:
         f.write(b"more")
-    assert extract.settings(r, Spy(), load(copy, r)) != before
+    assert extract.settings(r, Encoders(r, Spy()), load(copy, r)) != before
 
 
 def test_bad_clips_are_listed_and_partly_good_ones_keep_their_frames(clips, tmp_path, capsys):
@@ -128,13 +129,13 @@ def test_bad_clips_are_listed_and_partly_good_ones_keep_their_frames(clips, tmp_
     (copy / "hop" / "empty.mp4").write_bytes(b"")
     (copy / "run" / "noise.avi").write_bytes(bytes(range(256)) * 40)
     r = small()
-    folder = extract.extract(load(copy, r), r, out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(load(copy, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
     lines = (folder / "skipped.csv").read_text().splitlines()
     assert lines[0] == "path,reason" and len(lines) == 3
     assert "empty.mp4" in lines[1] and "noise.avi" in lines[2]
     assert "extracted 10 clips" in (out := capsys.readouterr().out) and "2 skipped" in out
     with pytest.raises(ValueError, match="--strict: 2 clips"):
-        extract.extract(load(copy, r), r, out=tmp_path / "out", encoder=Spy(), strict=True)
+        extract.extract(load(copy, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()), strict=True)
 
 
 def test_a_broken_end_gives_its_good_frames_and_a_warning(tmp_path, capsys):
@@ -146,7 +147,7 @@ def test_a_broken_end_gives_its_good_frames_and_a_warning(tmp_path, capsys):
     raw[len(raw) // 2 :] = os.urandom(8) * ((len(raw) - len(raw) // 2) // 8)
     path.write_bytes(raw)
     r = small()
-    folder = extract.extract(load(tmp_path / "set", r), r, out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(load(tmp_path / "set", r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
     found = {record["id"]: record["frames"] for record in shards.read_manifest(folder).records}
     assert 1 <= found["hop/hop_g00_c01.ts"] < 8
     assert "warning:" in (err := capsys.readouterr().err) and "partly decodable" in err
@@ -158,7 +159,7 @@ def test_nothing_left_is_an_error(tmp_path):
         (tmp_path / "set" / name / "x.mp4").write_bytes(b"")
     r = small()
     with pytest.raises(ValueError, match="not one of 2 clips could be decoded"):
-        extract.extract(load(tmp_path / "set", r), r, out=tmp_path / "out", encoder=Spy())
+        extract.extract(load(tmp_path / "set", r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
 
 
 def test_too_small_a_disk_is_told_before_it_starts(clips, tmp_path, monkeypatch):
@@ -168,7 +169,7 @@ def test_too_small_a_disk_is_told_before_it_starts(clips, tmp_path, monkeypatch)
     with pytest.raises(
         ValueError, match=r"GB are needed .*backbone.dtype=float16, a lower data.fps, or another --workdir"
     ):
-        extract.extract(load(clips, small()), small(), out=tmp_path / "out", encoder=spy)
+        extract.extract(load(clips, small()), small(), out=tmp_path / "out", encoders=Encoders(small(), spy))
     assert not spy.calls and not (tmp_path / "out").exists()
 
 
@@ -177,14 +178,18 @@ def test_the_disk_remedy_names_the_folder_that_is_full(clips, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 100))
     r = small("data.fps=0.9")
     with pytest.raises(ValueError, match="or TFVC_CACHE=<a folder on another disk>$"):
-        extract.extract(load(clips, r), r, encoder=Spy())
+        extract.extract(load(clips, r), r, encoders=Encoders(r, Spy()))
 
 
 def test_a_second_writer_waits_and_then_uses_what_the_first_wrote(clips, tmp_path, capsys):
     spies, done = (Spy(), Spy()), []
 
     def write(spy):
-        done.append(extract.extract(load(clips, small()), small(), out=tmp_path / "out", encoder=spy))
+        done.append(
+            extract.extract(
+                load(clips, small()), small(), out=tmp_path / "out", encoders=Encoders(small(), spy)
+            )
+        )
 
     threads = [threading.Thread(target=write, args=(spy,)) for spy in spies]
     with files.locked(tmp_path / "out", "extracting into"):  # by file, not by process: threads will do
@@ -201,12 +206,12 @@ def test_a_second_writer_waits_and_then_uses_what_the_first_wrote(clips, tmp_pat
 
 def test_whole_records_are_used_while_another_holds_the_lock(clips, tmp_path):
     r, spy = small(), Spy()
-    first = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=spy)
+    first = extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, spy))
     with files.locked(first, "extracting into"):
         worker = threading.Thread(
             target=extract.extract,
             args=(load(clips, r), r),
-            kwargs={"out": first, "encoder": Spy()},
+            kwargs={"out": first, "encoders": Encoders(r, Spy())},
             daemon=True,
         )
         worker.start()
@@ -223,21 +228,21 @@ def test_a_clip_too_large_for_a_record_is_skipped_and_the_rest_goes_on(clips, tm
     # As if a record ended after three frames of three floats and their framing: 4 s is too long.
     monkeypatch.setattr(extract, "_LARGEST", 3 * (3 * 4 + extract._FRAME_BYTES))
     r = small()
-    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
     manifest = shards.read_manifest(folder)
     assert {record["frames"] for record in manifest.records} == {2, 3} and len(manifest.records) == 8
     assert [reason.split(";")[0] for _, reason in manifest.skipped] == [
-        "over 3 frames, more than a record of 2 GiB holds"
+        "over 3 rows, more than a record of 2 GiB holds"
     ] * 2
     assert set(decoded) == {4}  # never more of a file in memory
-    assert extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy()) == folder
+    assert extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy())) == folder
 
 
 def test_another_version_of_the_extraction_uses_nothing_old(clips, monkeypatch):
     r, spy = small(), Spy()
-    old = extract.extract(load(clips, r), r, encoder=spy)
+    old = extract.extract(load(clips, r), r, encoders=Encoders(r, spy))
     monkeypatch.setattr(extract, "EXTRACTION", extract.EXTRACTION + 1)
-    new = extract.extract(load(clips, r), r, encoder=spy)
+    new = extract.extract(load(clips, r), r, encoders=Encoders(r, spy))
     assert new != old
     with pytest.raises(ValueError, match="extraction: 1 -> 2"):
         extract.check_records(shards.read_manifest(old), r)
@@ -245,16 +250,16 @@ def test_another_version_of_the_extraction_uses_nothing_old(clips, monkeypatch):
 
 def test_records_are_checked_against_a_recipe_and_the_weights_of_a_run(clips, tmp_path):
     r = small("data.fps=2")
-    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
     manifest = shards.read_manifest(folder)
     extract.check_records(manifest, r)
-    extract.check_records(manifest, r, "random (seed 0)")
+    extract.check_records(manifest, r, {"frames": "random (seed 0)"})
     with pytest.raises(ValueError, match=r"data.fps: 2.0 -> 1.0\); give the ones on the left"):
         extract.check_records(manifest, small())
     with pytest.raises(
         ValueError, match=r"backbone.weights: random \(seed 0\) -> imagenet \(x\)\); give the vi"
     ):
-        extract.check_records(manifest, r, "imagenet (x)")
+        extract.check_records(manifest, r, {"frames": "imagenet (x)"})
 
 
 def test_a_model_file_is_known_by_its_name_wherever_it_lies(clips, tmp_path, monkeypatch):
@@ -269,16 +274,16 @@ def test_a_model_file_is_known_by_its_name_wherever_it_lies(clips, tmp_path, mon
         ("vgg16", "vgg16"),
     ):
         r = small(f"backbone.name={given}")
-        assert extract.settings(r, Spy(), load(clips, r))["backbone.name"] == name
+        assert extract.settings(r, Encoders(r, Spy()), load(clips, r))["backbone.name"] == name
 
 
 def test_runs_of_all_seeds_with_random_weights_share_one_network(tmp_path):
-    made = extract.load_encoder(small())
-    assert made.weights == "random (seed 0)"
+    made = encoders.load(small())
+    assert made.weights == {"frames": "random (seed 0)", "audio": ""}
     asked = small("backbone.weights=imagenet")  # the demo set's run goes on with random ones
-    facts = workdir.Facts("demo", "", "", ["a", "b"], [], weights=made.weights)
-    again = extract.run_encoder(workdir.Run(tmp_path, asked, facts, seed=7))
-    assert (again.weights, again.digest) == (made.weights, made.digest)
+    facts = workdir.Facts("demo", "", "", ["a", "b"], [], weights=made.weights["frames"])
+    again = encoders.of_run(workdir.Run(tmp_path, asked, facts, seed=7))
+    assert (again.weights, encoders.identity(again)) == (made.weights, encoders.identity(made))
 
 
 def test_file_names_that_are_no_text_are_extracted_or_listed(tmp_path):
@@ -286,7 +291,9 @@ def test_file_names_that_are_no_text_are_extracted_or_listed(tmp_path):
     odd = os.fsdecode(b"odd\xff.mp4")
     shutil.copy(tmp_path / "set" / "hop" / "hop_g00_c01.mp4", tmp_path / "set" / "hop" / odd)
     (tmp_path / "set" / "run" / odd).write_bytes(b"")
-    folder = extract.extract(load(tmp_path / "set", small()), small(), out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(
+        load(tmp_path / "set", small()), small(), out=tmp_path / "out", encoders=Encoders(small(), Spy())
+    )
     manifest = shards.read_manifest(folder)
     assert "hop/odd\\xff" in manifest.ids and len(manifest.skipped) == 1
     assert files.shown(manifest.skipped[0][0]).endswith("run/odd\\xff.mp4")
@@ -294,7 +301,7 @@ def test_file_names_that_are_no_text_are_extracted_or_listed(tmp_path):
 
 def test_data_frames_caps_what_is_stored(clips, tmp_path):
     r = small("data.frames=2")
-    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
     assert {record["frames"] for record in shards.read_manifest(folder).records} == {2}
 
 
@@ -316,7 +323,7 @@ def test_decoding_ahead_is_bounded_and_a_long_file_in_front_does_not_block(tmp_p
         counts, most = [], 0
         for i in range(len(paths)):
             seen = 0
-            for _ in decoder.take(i, []):
+            for _ in decoder.take(ahead.Encoded(i)):
                 seen += 1
                 time.sleep(0.001)
                 most = max(most, decoder._waiting)
@@ -330,7 +337,7 @@ def test_an_interrupted_consumer_ends_the_decoders(tmp_path):
     paths = sorted((tmp_path / "set").rglob("*.mp4"))
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), ahead.DecodeAhead(paths, {"fps": 8, "size": (8, 8)}, 2) as decoder:
-        for _ in decoder.take(0, []):
+        for _ in decoder.take(ahead.Encoded(0)):
             raise KeyboardInterrupt
     assert time.monotonic() - start < 5
 
@@ -371,7 +378,9 @@ def test_every_odd_video_is_decoded_or_listed(shared, tmp_path):
     lines = [f"{i},{p},{'ab'[i % 2]}" for i, p in enumerate(paths)]
     (tmp_path / "odd.csv").write_text("\n".join(["id,path,labels", *lines]) + "\n")
     r = small()
-    folder = extract.extract(load(tmp_path / "odd.csv", r), r, out=tmp_path / "out", encoder=Spy())
+    folder = extract.extract(
+        load(tmp_path / "odd.csv", r), r, out=tmp_path / "out", encoders=Encoders(r, Spy())
+    )
     manifest = shards.read_manifest(folder)
     assert len(manifest.records) + len(manifest.skipped) == len(paths) > 10
     assert len(manifest.records) > 5 and all(record["frames"] > 0 for record in manifest.records)

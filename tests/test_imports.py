@@ -20,21 +20,23 @@ _FIT = {"keras", "tensorflow", "tfvc.names", "tfvc.files", "tfvc.callbacks", "tf
 ARROWS = {
     "tfvc.names": set(),
     "tfvc.files": set(),
-    "tfvc.recipe": {"tfvc.names"},
+    "tfvc.limits": {"tfvc.names"},
+    "tfvc.recipe": {"tfvc.names", "tfvc.limits"},
     "tfvc.cli": {"tfvc", "tfvc.names", "tfvc.recipe", "tfvc.files", "absl", "tqdm"},
     "tfvc.workdir": {"tfvc", "tfvc.files", "tfvc.recipe", "keras", "tfvc.layers"},
-    "tfvc.recipes": {"tfvc.recipe"},
+    "tfvc.recipes": {"tfvc.recipe", "tfvc.recipes"},
     "tfvc.layers": {"keras", "tfvc.layers"},
-    "tfvc.models": {"keras", "tfvc.layers", "tfvc.recipe"},
+    "tfvc.models": {"keras", "tfvc.layers", "tfvc.models", "tfvc.recipe"},
     "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub", "h5py", "google.protobuf"}
     | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
     "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
-    "tfvc.data": {"tensorflow", "tensorflow_io", "google.protobuf", "av"}
+    "tfvc.data": {"tensorflow", "tensorflow_io", "google.protobuf", "av", "scipy", "h5py"}
     | {"tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
+    "tfvc.data.ucf51": {"tfvc.cli", "tfvc.recipe", "tfvc.data", "absl"},
     "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
     | {"tfvc.backbones", "tfvc.data"},
     "tfvc.feed": {"tensorflow", "tfvc.data"},
-    "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers"},
+    "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers", "tfvc.workdir"},
     "tfvc.optimizers": {"keras", "tfvc.names"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
@@ -44,9 +46,12 @@ ARROWS = {
     "tfvc.ranking": set(),
     "tfvc.strategy": {"tensorflow", "tfvc.names"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
+    "tfvc.explain": {"tfvc.files", "tfvc.plots", "tfvc.recipe", "tfvc.data"},
+    "tfvc.encoders": {"tfvc.recipe", "tfvc.backbones"},
+    "tfvc.signatures": {"tensorflow", "tfvc.encoders", "tfvc.data", "tfvc.backbones"},
 }
 _COMMAND = {"tfvc", "keras", "tensorflow", "absl", "sklearn", "tqdm"}
-COMMANDS = ("train", "extract", "evaluate", "predict", "export")
+COMMANDS = ("train", "extract", "evaluate", "predict", "export", "convert")
 _HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "av")
 
 
@@ -173,6 +178,7 @@ QUICK = [
     (["-c", "import tfvc; print(tfvc.__version__)"], tfvc.__version__),
     (["-m", "tfvc.train", "--dry_run"], "<from the data>"),
     *[(["-m", f"tfvc.{command}", "--help"], f"usage: python -m tfvc.{command}") for command in COMMANDS],
+    (["-m", "tfvc.data.ucf51", "--help"], "usage: python -m tfvc.data.ucf51"),
     *[(["-m", f"tfvc.{command}", "--version"], f"tfvc {tfvc.__version__}") for command in COMMANDS],
 ]
 

@@ -17,6 +17,8 @@ CLASSES = 3
 _FRAMES, _STACK = [Feature("frames", (4, 6))], [Feature("frames", (2, 60, 40, 3), "uint8")]
 _BYTES = [Feature("rgb", (4, 6), "uint8", True), Feature("audio", (4, 3), "uint8", True)]
 _MEANS = [Feature("mean_rgb", (6,)), Feature("mean_audio", (3,))]
+_BOTH = [Feature("frames", (4, 6)), Feature("audio", (4, 3, 2, 5))]
+_HALVES = [Feature("frames", (4, 6), "float16"), Feature("audio", (4, 5), "float16")]
 
 # A row a model and mode: (rows, small keywords, learning rate that suits them). One that is missing fails.
 SMALL = {
@@ -32,13 +34,34 @@ SMALL = {
         (_BYTES, {"k": 2, "o": 16, "aggregation": "netvlad", "clusters": 2, "samples": 3}, 0.1),
         (_MEANS, {"k": 2, "o": 16, "scale": True}, 0.1),
     ],
+    "mafnet": [  # test_mafnet.py has the rest; the published momentum takes thousands of steps to settle
+        (_BOTH, {"units": 8, "momentum": 0.5}, 0.02),
+        (_HALVES, {"units": 8, "momentum": 0.5, "masked": True, "standardize": True}, 0.02),
+        (_FRAMES, {"modality": "visual", "units": 8, "momentum": 0.5}, 0.02),
+    ],
+    "attention_cluster": [
+        (_BOTH, {"clusters": 4}, 0.1),
+        (_HALVES, {"clusters": 4, "masked": True, "standardize": True}, 0.1),
+    ],
+    "dmrn": [
+        (_BOTH, {"units": 8}, 0.02),
+        (_HALVES, {"units": 8, "masked": True, "standardize": True}, 0.02),
+    ],
 }
-# The loss that fits the output, and the keyword that is the width of "embedding".
-LOSS = {"attention_boosted": "categorical_crossentropy", "mfb": "binary_crossentropy"}
-WIDTH = {"attention_boosted": "dense", "mfb": "o"}
+# The loss that fits the output, where it is not the usual one, and the width of "embedding".
+LOSS = {"mfb": "binary_crossentropy"}
+_USUAL = "categorical_crossentropy"
+WIDTH = {
+    "attention_boosted": lambda args, rows: args["dense"],
+    "mfb": lambda args, rows: args["o"],
+    "mafnet": lambda args, rows: args["units"] * len(rows),
+    "attention_cluster": lambda args, rows: args["clusters"] * sum(row.shape[-1] for row in rows),
+    "dmrn": lambda args, rows: 2 * args["units"],
+}
 
-# What each keyword changes against the first row of SMALL: weights, output, the output in training, or the
-# penalty; and what else that row is given, where it has no such part.
+# What each keyword changes against the first row of SMALL: weights, output, the penalty, the moving
+# statistics after a step; in training the output (draw), or that it is another than outside (training); and
+# what else that row is given, where it has no such part.
 _POOL = {"aggregation": "netvlad", "clusters": 2}
 SWITCHES = {
     "attention_boosted": {
@@ -63,6 +86,29 @@ SWITCHES = {
         "l2": (1.0, "penalty"),
         "normalize": (False, "output"),
     },
+    "mafnet": {
+        "modality": ("visual", "weights"),
+        "fusion": ("dmr", "weights"),
+        "attention": ("none", "weights"),
+        "score": ("paper", "weights"),
+        "film": ("none", "weights"),
+        "units": (9, "weights"),
+        "mcb_dim": (9, "weights", {"fusion": "mcb"}),
+        "momentum": (0.9, "statistics"),
+        "modality_dropout": (0.9, "draw"),
+        "masked": (True, "output"),
+        "standardize": (True, "weights"),
+    },
+    "attention_cluster": {
+        "clusters": (5, "weights"),
+        "masked": (True, "output"),
+        "standardize": (True, "weights"),
+    },
+    "dmrn": {
+        "units": (9, "weights"),
+        "masked": (True, "output"),
+        "standardize": (True, "weights"),
+    },
 }
 
 ROWS = [(model, *case) for model, cases in SMALL.items() for case in cases]
@@ -75,20 +121,30 @@ each_row = pytest.mark.parametrize(
 
 def build(model, rows, args):
     keras.utils.set_random_seed(0)
-    return names.load("models", model).build_model(rows, CLASSES, **args)
+    module = names.load("models", model)
+    modality = (names.keyword_defaults(model) | args).get("modality", "")
+    read = names.literal(model, "STREAMS").get(modality) or [row.name for row in rows]
+    return module.build_model([row for row in rows if row.name in read], CLASSES, **args)
+
+
+def classifier(net):
+    """The model of the probabilities alone."""
+    if not isinstance(net.output, dict):
+        return net
+    return keras.Model(net.input, net.output["probabilities"])
 
 
 def batch(rows, count=6, seed=0):
-    """A batch of records made by the real writer and read by the real parser."""
+    """A batch of records made by the real writer and read by the real parser. The first clip is shorter."""
     rng = np.random.default_rng(seed)
     draw = {"uint8": lambda s: rng.integers(0, 256, s)}
+
+    def value(row, k):
+        drawn = draw.get(row.dtype, lambda s: rng.normal(size=s))(row.shape).astype(row.dtype)
+        return drawn[: row.shape[0] - (k == 0)] if len(row.shape) > 1 else drawn
+
     records = [
-        schema.serialize(
-            f"clip{k}",
-            [k % CLASSES],
-            {r.name: draw.get(r.dtype, lambda s: rng.normal(size=s))(r.shape).astype(r.dtype) for r in rows},
-            rows,
-        )
+        schema.serialize(f"clip{k}", [k % CLASSES], {r.name: value(r, k) for r in rows}, rows)
         for k in range(count)
     ]
     inputs, labels, _, lengths = schema.parse_batch(tf.constant(records), rows, CLASSES, False)
@@ -107,9 +163,9 @@ def test_every_model_and_mode_has_a_small_row():
 
 @each_row
 def test_one_batch_is_learnt_to_under_a_tenth_of_the_first_loss(model, rows, args, rate):
-    net = build(model, rows, args)
+    net = classifier(build(model, rows, args))
     inputs, labels = batch(rows)
-    net.compile(keras.optimizers.Adam(rate), LOSS[model])
+    net.compile(keras.optimizers.Adam(rate), LOSS.get(model, _USUAL))
     first = net.evaluate(inputs, labels, verbose=0)
     for _ in range(4):
         net.fit(inputs, labels, epochs=25, batch_size=len(labels), shuffle=False, verbose=0)
@@ -127,13 +183,12 @@ def test_a_saved_model_comes_back_with_equal_outputs_and_the_two_contract_layers
     inputs, _ = batch(rows)
     net.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False, safe_mode=True)
-    out = net(inputs)
-    np.testing.assert_array_equal(loaded(inputs), out)
-    if LOSS[model] == "categorical_crossentropy":
-        np.testing.assert_allclose(np.sum(out, axis=1), 1, atol=1e-6)
+    tf.nest.map_structure(np.testing.assert_array_equal, loaded(inputs), net(inputs))
+    if model not in LOSS:
+        np.testing.assert_allclose(np.sum(classifier(net)(inputs), axis=1), 1, atol=1e-6)
     assert loaded.get_layer("probabilities").output.dtype == "float32"
     embedding = keras.Model(loaded.input, loaded.get_layer("embedding").output)(inputs)
-    assert embedding.shape == (6, args[WIDTH[model]])
+    assert embedding.shape == (6, WIDTH[model](args, rows))
 
 
 @each_row
@@ -147,9 +202,9 @@ def test_mixed_precision_keeps_probabilities_in_float32_and_near(model, rows, ar
     finally:
         keras.config.set_dtype_policy(before)
     half.set_weights(full.get_weights())
-    out = half(inputs)
-    assert out.dtype == "float32"
-    np.testing.assert_allclose(out, full(inputs), atol=0.03)
+    for out, exact in zip(*(tf.nest.flatten(net(inputs)) for net in (half, full)), strict=True):
+        assert out.dtype == "float32"
+        np.testing.assert_allclose(out, exact, atol=0.03)
 
 
 @pytest.mark.parametrize("model", names.available("models"))
@@ -167,10 +222,15 @@ def test_every_keyword_changes_weights_or_output(model):
         assert same_weights == (what != "weights"), name
         if same_weights:
             other.set_weights(base.get_weights())
-            differ = not np.allclose(base(inputs), other(inputs), atol=1e-5)
-            assert differ == (what == "output"), name
+            pairs = zip(tf.nest.flatten(base(inputs)), tf.nest.flatten(other(inputs)), strict=True)
+            assert any(not np.allclose(a, b, atol=1e-5) for a, b in pairs) == (what == "output"), name
+        base, other = classifier(base), classifier(other)
         if what == "penalty":
             assert not np.isclose(sum(base.losses), sum(other.losses)), name
+        if what in ("draw", "statistics"):
+            drawn = np.allclose(base(inputs, training=True), other(inputs, training=True), atol=1e-5)
+            moved = [a for a, b in zip(base.weights, other.weights, strict=True) if not np.allclose(a, b)]
+            assert (drawn, bool(moved)) == ((False, True) if what == "draw" else (True, True)), name
         if what == "training":
             assert not np.allclose(base(inputs, training=True), base(inputs), atol=1e-5), name
             np.testing.assert_allclose(other(inputs, training=True), other(inputs), atol=1e-6, err_msg=name)

@@ -33,9 +33,16 @@ def test_the_main_job_is_in_it():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_each_command_is_one_of_ours(line, tmp_path):
     module, *words = shlex.split(line)
-    for name in ("videos", "UCF-101", "yt8m"):
+    for name in ("videos", "UCF-101", "yt8m", "sounds", "records", "AVE_Dataset"):
         (tmp_path / name).mkdir()
-    (tmp_path / "yt8m" / "train00.tfrecord").touch()
+    for name in (
+        "yt8m/train00.tfrecord",
+        "kinetics.csv",
+        "sounds.txt",
+        "ucf51.txt",
+        "AVE_Dataset/Annotations.txt",
+    ):
+        (tmp_path / name).touch()
     if module == "tfvc.train":
         assert "fidelity" in run(module, *words, "--dry_run", cwd=tmp_path).splitlines()[0]
     text = run(module, "--help")

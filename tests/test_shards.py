@@ -179,7 +179,7 @@ def test_ids_cannot_write_outside_the_folder(tmp_path):
     assert sorted(shards.finish(folder).ids) == sorted(ids)
     written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     names = [f"shard-0000{k}.{kind}" for k in range(3) for kind in ("json", "tfrecord")]
-    assert written == {f"deep/r/{name}" for name in [*names, "manifest.json", "skipped.csv"]}
+    assert written == {f"deep/r/{name}" for name in [*names, "manifest.json", "skipped.csv", "warnings.csv"]}
     with pytest.raises(ValueError, match="complete already"):
         shards.write_shard(folder, 0, [], [])
 

@@ -278,9 +278,7 @@ class Books(keras.callbacks.Callback):
             values = {k: values[k] for k in progress.history[0] if k in values}  # one order of columns
         progress.history.append({"epoch": epoch + 1, **values})
         value = values.get(key)
-        improved = value is not None and (
-            progress.best is None or _better(self._recipe.monitor, value, progress.best)
-        )
+        improved = value is not None and is_better(self._recipe, epoch + 1, value, progress.best)
         if improved:
             progress.best, progress.best_epoch, progress.best_step = value, epoch + 1, progress.step
             best = checkpoints.best_path(self._folder / "checkpoints", progress)
@@ -309,8 +307,25 @@ class Books(keras.callbacks.Callback):
 
 
 def patience_is_out(train, progress):
-    """Whether early stopping says that it is enough."""
-    return train.patience > 0 and progress.epoch - progress.best_epoch >= train.patience
+    """Whether early stopping says that it is enough. Epochs before `train.best_from` do not count."""
+    best = max(progress.best_epoch, train.best_from - 1)
+    return train.patience > 0 and progress.epoch - best >= train.patience
+
+
+def is_better(train, epoch, value, best):
+    """Whether an epoch is the best so far.
+
+    Args:
+        train: `recipe.Train`: its monitor, `min_delta` and `best_from`.
+        epoch: counted from 1.
+        value: of the monitor.
+        best: of the best epoch so far, or None.
+    """
+    if epoch < train.best_from:
+        return False
+    if best is None:
+        return True
+    return (best - value if train.monitor == "loss" else value - best) > train.min_delta
 
 
 def write_log(path, history):
@@ -318,10 +333,6 @@ def write_log(path, history):
     columns = list(history[0])
     rows = [[row.get(name, "") for name in columns] for row in history]
     files.write_csv(path, [columns, *rows], delimiter=";")
-
-
-def _better(monitor, value, best):
-    return value < best if monitor == "loss" else value > best
 
 
 def _speed(timed):

@@ -87,6 +87,11 @@ _OWN = {
     ),
     "strict": (flags.DEFINE_boolean, False, "exit with status 1 if any clip was skipped"),
     "output": (flags.DEFINE_string, "", "predictions file, .csv or .json; empty: <workdir>/predictions.csv"),
+    "explain": (
+        flags.DEFINE_string,
+        "",
+        "picture (.png) of the scores over time beside the video's thumbnails; empty: none",
+    ),
 }
 _MEMORY = (
     "train.batch_size, backbone.batch_size, data.cache_mb, data.frames or model_args.units, or pool the "

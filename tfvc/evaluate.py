@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from tfvc import cli, extract, files, workdir
+from tfvc import cli, encoders, extract, files, workdir
 from tfvc.recipe import check, flatten, key_of, override
 
 _DOC = """Measures a run on its own test part, or on another data set with the same classes (--data).
@@ -51,8 +51,8 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
     if on_corrupt != "stop":
         raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
     recipe = settable(run.recipe, overrides, _SETTABLE)
-    model, metrics = run.model(), run.metrics()  # first: without them nothing else is worth doing
-    source, part = _source(run, recipe, data, part, overrides)
+    model, metrics = run.classifier(), run.metrics()  # first: without them nothing else is worth doing
+    source, part = clips_of(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(
             f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
@@ -118,10 +118,23 @@ def run_records(run):
         dataset = datasets.load(run.recipe.data, run.facts.source)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: the records are gone, and the videos cannot be read: {error}") from None
-    return extract.extract(dataset, run.recipe, out=folder, encoder=extract.run_encoder(run))
+    return extract.extract(dataset, run.recipe, out=folder, encoders=encoders.of_run(run, whole=True))
 
 
-def _source(run, recipe, data, part, overrides):
+def clips_of(run, recipe, data="", part="test", overrides=()):
+    """The clips that a run is measured on.
+
+    Args:
+        run: `tfvc.workdir.Run`.
+        recipe: its own, with the settings that `evaluate` allows.
+        data, part, overrides: as of `evaluate`.
+
+    Returns:
+        `(pipeline.Source, part)`; the part is `all` where `data` is given.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
     from tfvc.data import datasets, pipeline, shards
 
     classes, multi_label = list(run.facts.classes), run.facts.multi_label
@@ -136,7 +149,8 @@ def _source(run, recipe, data, part, overrides):
         return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), part
     own = "data.kind" in map(key_of, overrides)  # the run's kind is that of its own data
     kind = recipe.data.kind if own else "auto"
-    dataset = datasets.load(dataclasses.replace(recipe.data, kind=kind), data, least_classes=1)
+    reading = dataclasses.replace(recipe.data, kind=kind, classes="")  # the list of classes was the run's own
+    dataset = datasets.load(reading, data, least_classes=1)
     if dataset.multi_label:
         raise ValueError(f"{data}: clips with several labels; expected one label each, as this run gives")
     strange = sorted(set(dataset.classes) - set(classes))
@@ -145,9 +159,10 @@ def _source(run, recipe, data, part, overrides):
     if dataset.kind == "records":
         _refuse(overrides, f"{data} holds records, so no video is read")
         manifest = shards.read_manifest(data)
-        extract.check_records(manifest, run.recipe, run.facts.weights)
+        made_with = {"frames": run.facts.weights, "audio": run.facts.audio_weights}
+        extract.check_records(manifest, run.recipe, made_with)
     else:
-        folder = extract.extract(dataset, recipe, encoder=extract.run_encoder(run, recipe))
+        folder = extract.extract(dataset, recipe, encoders=encoders.of_run(run, recipe))
         manifest = shards.read_manifest(folder)
     ids = [record["id"] for record in manifest.records if record["labels"]]
     return pipeline.Source(manifest.folder, run.facts.features, classes, multi_label, ids), "all"

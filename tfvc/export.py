@@ -8,13 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tfvc import cli, evaluate, extract, files, workdir
+from tfvc import cli, encoders, evaluate, extract, files, signatures, workdir
 
 _DOC = """Exports a run as a SavedModel under <workdir>/export, for TensorFlow Serving or plain TensorFlow.
 
-Signatures: serving_default (features), serialized (records), frames (uint8 RGB pictures, the backbone
-inside; a run on YouTube-8M's records has none). Each gives probabilities and class names. It is loaded again
-in a process that has no tfvc, and must give the same numbers."""
+Signatures: serving_default (features), serialized (records), frames (uint8 RGB pictures and, where the
+model hears, the samples of each second, the networks inside; a run on YouTube-8M's records has none).
+Each gives probabilities and class names. It is loaded again in a process that has no tfvc, and must give
+the same numbers."""
 
 _TOLERANCE = 1e-5
 CLIPS = 4  # clips compared
@@ -37,8 +38,8 @@ for name, function in loaded.signatures.items():
     else:  # strings: NumPy would cut zeros off their ends
         value = {"examples": tf.data.TFRecordDataset(path).batch(1 << 20).get_single_element()}
     result = function(**value)
-    np.save(path + ".npy", result["probabilities"].numpy(), allow_pickle=False)
-    classes = [c.decode() for c in result["classes"].numpy()]
+    classes = [c.decode() for c in result.pop("classes").numpy()]
+    np.savez(path + ".out", **{key: v.numpy() for key, v in result.items() if v.dtype != tf.string})
 assert not [name for name in sys.modules if name.startswith("tfvc.")]
 print("\\n".join(classes))
 """
@@ -49,12 +50,17 @@ def export(run_folder):
 
     The SavedModel's signatures, for T frames a clip:
 
-    - `serving_default`: `frames` (N, T, D) as extracted, zero frames behind a short clip.
+    - `serving_default`: the streams by name, `frames` (N, T, D) and, where the model hears, `audio`
+      (N, T, ...), as extracted, zero rows behind a short clip. A missing stream is all zeros.
     - `serialized`: `examples` (N,) strings, records of `tfvc.data.schema`; gives `ids` besides.
-    - `frames`: `frames` uint8 (N, T, height, width, 3), RGB. Black frames at the end of a clip are taken
-      for padding, as a clip of fewer than T frames must be filled up with something.
+    - `frames`: `frames` uint8 (N, T, height, width, 3), RGB, or (N, T * fps, ...) where a row is a second's
+      mean (fill the last second up with its last frame). Black frames at the end of a clip are taken for
+      padding, as a clip of fewer than T rows must be filled up with something. Where the model hears, also
+      `samples` float32 (N, T, 15600): of each second at 16 kHz the first samples, in [-1, 1]; a second of
+      zeros at the end is taken for padding. A model that only hears has the signature `samples` instead.
 
-    Each gives `probabilities` (N, C) float32 and `classes` (C,) strings. `assets/classes.txt` holds the
+    Each gives `probabilities` (N, C) float32, `classes` (C,) strings, and what else the model gives, as
+    `scores`. `assets/classes.txt` holds the
     classes too, `assets.extra/recipe.json` the run's recipe. Of a run on YouTube-8M's records the signatures
     are those of `tfvc.yt8m.export`.
 
@@ -71,11 +77,11 @@ def export(run_folder):
         from tfvc.yt8m import export as of_records
 
         return of_records.export(run)
-    model, encoder = portable(run.model()), extract.run_encoder(run)
+    model, networks = portable(run.model()), encoders.of_run(run)
     return write(
         run.path / "export",
-        lambda path: _save(path, run, model, encoder),
-        lambda path: _compare(path, run, model, encoder),
+        lambda path: save_model(path, run, signatures.served(run, model, networks)),
+        lambda path: _compare(path, run, model, networks),
     )
 
 
@@ -124,100 +130,56 @@ def portable(model):
     return model
 
 
-def _save(path, run, model, encoder):
-    save_model(path, run, served(run, model, encoder))
-
-
-def save_model(path, run, signatures):
-    """Writes the SavedModel of signatures as `served` gives them, with the run's classes and recipe."""
+def save_model(path, run, functions):
+    """Writes the SavedModel of what `signatures.served` gives, with the run's classes and recipe."""
     import tensorflow as tf
 
-    module = signatures.pop("module")
+    module = functions.pop("module")
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "classes.txt"
         listing.write_text("\n".join(run.facts.classes) + "\n", encoding="utf-8")
         module.classes_file = tf.saved_model.Asset(str(listing))
-        tf.saved_model.save(module, str(path), signatures=signatures)
+        tf.saved_model.save(module, str(path), signatures=functions)
     (path / "assets.extra").mkdir()
     shutil.copyfile(run.path / "recipe.json", path / "assets.extra" / "recipe.json")
 
 
-def served(run, model, encoder):
-    """The signatures as `tf.function`s, and under "module" the `tf.Module` that holds their variables."""
-    import tensorflow as tf
-
-    from tfvc.data import schema
-
-    row, facts = run.facts.features[0], run.facts
-    height, width = run.recipe.backbone.size
-
-    def answer(frames):
-        names = tf.constant(facts.classes)
-        return {"probabilities": model({row.name: frames}, training=False), "classes": names}
-
-    def features(frames):
-        return answer(frames)
-
-    def serialized(examples):
-        inputs, _, ids, _ = schema.parse_batch(examples, [row], len(facts.classes), facts.multi_label)
-        return answer(inputs[row.name]) | {"ids": ids}
-
-    def pictures(frames):
-        flat = encoder.tensor(tf.reshape(frames, (-1, height, width, 3)))
-        shape = tf.concat([tf.shape(frames)[:1], row.shape], 0)
-        black = tf.reduce_all(frames == 0, axis=(2, 3, 4))
-        padding = tf.math.cumprod(tf.cast(black, tf.int32), axis=1, reverse=True) == 1
-        padding = tf.reshape(padding, tf.concat([tf.shape(padding), [1] * (len(row.shape) - 1)], 0))
-        values = tf.ensure_shape(tf.reshape(tf.cast(flat, row.dtype), shape), (None, *row.shape))
-        return answer(tf.where(padding, tf.zeros([], row.dtype), values))
-
-    def function(body, shape, dtype, name):
-        return tf.function(body, input_signature=[tf.TensorSpec(shape, dtype, name)], autograph=False)
-
-    module = holder(model)
-    if encoder.model is not None:
-        module.held += [v.value for v in encoder.model.variables]
-        module.loaded = [getattr(layer, "loaded", None) for layer in encoder.model.layers]
-    return {
-        "module": module,
-        "serving_default": function(features, (None, *row.shape), row.dtype, "frames"),
-        "serialized": function(serialized, (None,), tf.string, "examples"),
-        "frames": function(pictures, (None, row.shape[0], height, width, 3), tf.uint8, "frames"),
-    }
-
-
-def holder(model):
-    """A `tf.Module` of a model's variables and nothing else.
-
-    The layers' own code stays out, so that no class is asked for on loading.
-    """
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.held = [v.value for v in model.variables]
-    return module
-
-
-def _compare(path, run, model, encoder):
-    """Largest difference of each signature, reloaded elsewhere, from model and encoder in this process."""
+def _compare(path, run, model, networks):
+    """Largest difference of each signature, reloaded elsewhere, from model and networks in this process."""
     import numpy as np
 
-    row = run.facts.features[0]
     records, features, ids = _records(run)
-    frames, real = _frames(run, ids)
-    encoded = np.zeros((len(frames), *row.shape), row.dtype)
-    for clip, pixels, count in zip(encoded, frames, real, strict=True):
-        clip[:count] = encoder.encode(pixels[:count])
-    expected = {"serving_default": features, "serialized": features, "frames": encoded}
-    expected = {name: model.predict_on_batch({row.name: value}) for name, value in expected.items()}
-    if run.recipe.data.channel_order == "bgr":
-        frames = frames[..., ::-1]  # the signature takes RGB
-    given = {
-        "serving_default": {"frames": features},
-        "serialized": {"examples": records},
-        "frames": {"frames": np.ascontiguousarray(frames)},
-    }
+    given = {"serving_default": features, "serialized": {"examples": records}}
+    expected = {"serving_default": _answer(model, features)}
+    expected["serialized"] = expected["serving_default"]
+    shapes = signatures.raw_shapes(run)
+    if not (networks.sound and networks.sound.model is None):
+        raw, real = _raw(run, shapes, ids)
+        inputs = {row.name: np.zeros((len(real), *row.shape), row.dtype) for row in run.facts.features}
+        for k, one in enumerate(real):  # as extraction makes them
+            for name, value in networks.features(_encoded(networks, one)).items():
+                inputs[name][k, : len(value)] = value
+        if "frames" in raw and run.recipe.data.channel_order == "bgr":
+            raw["frames"] = raw["frames"][..., ::-1]  # the signature takes RGB
+        given[next(iter(shapes))] = {name: np.ascontiguousarray(value) for name, value in raw.items()}
+        expected[next(iter(shapes))] = _answer(model, inputs)
     return differences(path, run, given, expected)
+
+
+def _answer(model, inputs):
+    return {name: value.numpy() for name, value in signatures.outputs_of(model, inputs).items()}
+
+
+def _encoded(networks, one):
+    """A clip's real frames and samples through the networks, as `ahead.encode_all` hands them on."""
+    from tfvc.data import ahead
+
+    found = ahead.Encoded(0)
+    if "frames" in one:
+        found.rows = list(networks.pictures.encode(one["frames"]))
+    if len(one.get("samples", ())):
+        found.sound = networks.sound.encode_pieces(one["samples"], networks.recipe.audio.output)
+    return found
 
 
 def differences(path, run, given, expected):
@@ -227,7 +189,7 @@ def differences(path, run, given, expected):
         path: of the SavedModel.
         run: whose classes it must name.
         given: signature -> inputs by name: arrays, or under `examples` a list of bytes.
-        expected: signature -> probabilities.
+        expected: signature -> outputs by name, `probabilities` and whatever else the model gives.
 
     Raises:
         ValueError: it cannot be loaded there, or names other classes.
@@ -252,8 +214,15 @@ def differences(path, run, given, expected):
             raise ValueError(f"{path}: cannot be loaded in a process without tfvc: {last}")
         if done.stdout.splitlines()[-len(run.facts.classes) :] != list(run.facts.classes):
             raise ValueError(f"{path}: the reloaded model names other classes than the run")
-        found = {name: np.load(f"{folder}/{name}.npy", allow_pickle=False) for name in expected}
-    return {name: float(np.max(np.abs(found[name] - expected[name]))) for name in expected}
+        return {name: _largest(f"{folder}/{name}.out.npz", outputs) for name, outputs in expected.items()}
+
+
+def _largest(path, outputs):
+    """The largest difference of any output from those of a file."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as found:
+        return max(float(np.max(np.abs(found[key] - value))) for key, value in outputs.items())
 
 
 def _records(run):
@@ -262,7 +231,7 @@ def _records(run):
 
     from tfvc.data import pipeline, schema, shards
 
-    folder, split, row = evaluate.run_records(run), run.split(), run.facts.features[0]
+    folder, split, rows = evaluate.run_records(run), run.split(), run.facts.features
     wanted = set((split.get("test") or split.get("validation") or split["train"])[:CLIPS])
     manifest = shards.read_manifest(folder)
     used = [shard for shard in manifest.shards if any(r["id"] in wanted for r in shard["records"])]
@@ -275,37 +244,64 @@ def _records(run):
                     records.append(record)
                     ids.append(entry["id"])
     # The records' own classes: their labels may be numbered otherwise, and are not asked for here.
-    inputs, *_ = schema.parse_batch(records, [row], len(manifest.classes), run.facts.multi_label)
-    return records, inputs[row.name].numpy(), ids
+    inputs, *_ = schema.parse_batch(records, rows, len(manifest.classes), run.facts.multi_label)
+    return records, {name: value.numpy() for name, value in inputs.items()}, ids
 
 
-def _frames(run, ids):
-    """uint8 (N, T, height, width, 3) in the run's channel order, and how many of each are real."""
+def _raw(run, shapes, ids):
+    """Inputs of the raw signature, padded, and of each clip what of them is real."""
     import numpy as np
 
-    from tfvc.data import datasets, video
-
-    length, size = run.facts.features[0].shape[0], run.recipe.backbone.size
     try:
-        dataset = datasets.load(run.recipe.data, run.facts.source)
-        paths = {clip.id: clip.path for clip in dataset.clips}
-        options = extract.decode_options(run.recipe, length)
-        found = [video.read_frames(paths[clip], **options).frames for clip in ids if paths.get(clip)]
+        found = _clips(run, shapes, ids)
         reason = "only its records are here"
     except (OSError, ValueError) as error:
         found, reason = [], error
     if not found:
+        name = next(iter(shapes))
         print(
-            f"the videos of this run cannot be read ({reason}); signature frames is compared on drawn frames"
+            f"the videos of this run cannot be read ({reason}); signature {name} is compared on drawn clips"
         )
-        found = list(np.random.default_rng(0).integers(0, 256, (2, length, *size, 3), "uint8"))
-    frames = np.zeros((len(found), length, *size, 3), "uint8")
+        rng = np.random.default_rng(0)
+        draw = {
+            "frames": lambda s: rng.integers(0, 256, s, "uint8"),
+            "samples": lambda s: rng.normal(0, 0.1, s),
+        }
+        found = [{name: draw[name](shape).astype(dtype) for name, (shape, dtype) in shapes.items()}] * 2
+    raw = {name: np.zeros((len(found), *shape), dtype) for name, (shape, dtype) in shapes.items()}
     real = []
-    for clip, pixels in zip(frames, found, strict=True):
-        clip[: len(pixels)] = pixels
-        lit = np.flatnonzero(clip.any(axis=(1, 2, 3)))
-        real.append(int(lit[-1]) + 1 if len(lit) else 0)  # black frames at the end are padding
-    return frames, real
+    for k, clip in enumerate(found):
+        real.append({})
+        for name, value in clip.items():
+            raw[name][k, : len(value)] = value
+            lit = np.flatnonzero(value.any(axis=tuple(range(1, value.ndim))))
+            # Black frames and silent seconds at the end are padding.
+            real[k][name] = value[: lit[-1] + 1 if len(lit) else 0]
+    return raw, real
+
+
+def _clips(run, shapes, ids):
+    """The frames and samples of those of some clips that can be found."""
+    import numpy as np
+
+    from tfvc.data import audio, datasets, video
+
+    dataset = datasets.load(run.recipe.data, run.facts.source)
+    paths = {clip.id: clip.path for clip in dataset.clips}
+    found = []
+    for path in (paths[clip] for clip in ids if paths.get(clip)):
+        track = audio.Track(seconds=shapes["samples"][0][0]) if "samples" in shapes else None
+        if "frames" in shapes:
+            options = extract.decode_options(run.recipe, shapes["frames"][0][0])
+            frames = [frame for _, frame in video.iter_frames(path, **options, track=track)]
+            short = -len(frames) % encoders.frames_per_row(run.recipe)
+            found.append({"frames": np.stack(frames + frames[-1:] * short)})
+        else:
+            audio.read_track(path, track, max_seconds=run.recipe.data.max_seconds)
+            found.append({})
+        if track:
+            found[-1]["samples"] = track.pieces
+    return found
 
 
 def main(argv=None):

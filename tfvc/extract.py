@@ -5,7 +5,6 @@ No network call crosses a shard, so a run that was killed goes on to the very sa
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import math
 import os
@@ -15,7 +14,8 @@ import time
 from pathlib import Path
 
 from tfvc import cli, files
-from tfvc.recipe import Feature, differences, digest, flatten
+from tfvc import encoders as networks
+from tfvc.recipe import differences, digest, flatten, read_by, streams
 
 # Raise it whenever the same settings would give other records: another rule of which frames are kept,
 # another scaler, another order of bytes. Features that are there already are then not used again.
@@ -27,37 +27,41 @@ _END = 4096  # bytes at either end of a clip that tell it from another
 _FRAME_BYTES = 32  # framing of one frame
 _LARGEST = 2**31 - 2**17  # bytes of a record: a protocol buffer ends at 2 GiB
 _SMALLER = "lower data.fps, pool the features, or cut the clip"
-_MADE_BY = (  # what records and run must have in common, or the model would meet other features
-    "extraction",
-    "data.fps",
-    "data.channel_order",
-    "data.interpolation",
-    "backbone.name",
-    "backbone.preprocessing",
-    "backbone.size",
-    "backbone.pooling",
-    "backbone.precision",
-    "backbone.dtype",
-)
+_MADE_BY = {  # stream -> what records and run must have in common, or the model would meet other features
+    "frames": (
+        "data.fps",
+        "data.pool",
+        "data.channel_order",
+        "data.interpolation",
+        "backbone.name",
+        "backbone.preprocessing",
+        "backbone.size",
+        "backbone.pooling",
+        "backbone.precision",
+        "backbone.dtype",
+    ),
+    "audio": ("audio.name", "audio.output", "audio.dtype"),
+}
+_WEIGHTS = {"frames": "backbone.weights", "audio": "audio.weights"}
 
-_DOC = """Extracts frame features from videos into TFRecord shards.
+_DOC = """Extracts features of pictures and sound from videos into TFRecord shards.
 
 Start the same command again after an interruption: it goes on where it stopped.
-Clips that cannot be decoded are listed in skipped.csv."""
+Clips that cannot be decoded are listed in skipped.csv, those that lack a stream in warnings.csv."""
 
 
-def extract(dataset, recipe, *, out="", encoder=None, strict=False):
+def extract(dataset, recipe, *, out="", encoders=None, strict=False):
     """Extracts every clip of a data set, or goes on with, or reuses, what is there.
 
     Args:
         dataset: `tfvc.data.datasets.Dataset`.
         recipe: its `data` and `backbone` sections say how.
         out: folder of the records; "" = `<cache>/features/<dataset>-<backbone>-<digest>`.
-        encoder: a loaded backbone; None = `visual.load(recipe.backbone)`.
+        encoders: loaded networks; None = `encoders.load(recipe)`.
         strict: a clip that had to be skipped is an error, once all others are written.
 
     Returns:
-        Path of the folder, whole: shards, `manifest.json`, `skipped.csv`.
+        Path of the folder, whole: shards, `manifest.json`, `skipped.csv`, `warnings.csv`.
 
     Raises:
         ValueError: `out` holds records of other settings; the disk is too small; nothing at all
@@ -67,14 +71,14 @@ def extract(dataset, recipe, *, out="", encoder=None, strict=False):
 
     if dataset.kind == "records":
         raise ValueError(f"{dataset.root}: extracted records already; expected videos")
-    encoder = encoder or load_encoder(recipe, dataset)
-    wanted = settings(recipe, encoder, dataset)
+    encoders = encoders or networks.load(recipe, demo=dataset.kind == "demo")
+    wanted = settings(recipe, encoders, dataset)
     folder = Path(out) if out else default_folder(recipe, wanted, dataset)
     clips, start = 0, time.monotonic()
     if not _whole(folder, wanted, dataset):  # readers of whole records need no lock
         with files.locked(folder, "extracting into", wait=True):
             start = time.monotonic()
-            clips = _write(folder, wanted, dataset, recipe, encoder)
+            clips = _write(folder, wanted, dataset, encoders)
     manifest = shards.read_manifest(folder)
     _summary(folder, manifest, clips, time.monotonic() - start)
     if not manifest.records:
@@ -88,73 +92,45 @@ def extract(dataset, recipe, *, out="", encoder=None, strict=False):
     return folder
 
 
-def settings(recipe, encoder, dataset):
+def settings(recipe, encoders, dataset):
     """What determines the bytes of the records: a flat dict, JSON-able, whose digest names the folder."""
-    data, backbone = recipe.data, recipe.backbone
+    flat = _comparable(recipe)
     clips = [(c.id, list(c.labels), c.group, c.part, _fingerprint(c.path)) for c in dataset.clips]
-    height, width = backbone.size
+    kept = ("data.frames", "data.max_seconds", "data.shard_clips")
+    kept += ("data.max_pixels", "backbone.batch_size") if encoders.pictures else ()
+    made_by = {key: flat[key] for name in streams(recipe) for key in _MADE_BY[name]}
+    if made_by.get("data.pool") == "none":
+        del made_by["data.pool"]  # so that records made before there was this field are found again
     return {
         "extraction": EXTRACTION,
-        "data.fps": data.fps,
-        "data.frames": data.frames,
-        "data.channel_order": data.channel_order,
-        "data.interpolation": data.interpolation,
-        "data.max_seconds": data.max_seconds,
-        "data.max_pixels": data.max_pixels,
-        "data.shard_clips": data.shard_clips,
-        "backbone.name": _name(backbone.name),
-        "backbone.weights": encoder.weights,
-        "backbone.preprocessing": backbone.preprocessing,
-        "backbone.size": f"{height},{width}",
-        "backbone.pooling": backbone.pooling,
-        "backbone.precision": backbone.precision,
-        "backbone.dtype": backbone.dtype,
-        "backbone.batch_size": backbone.batch_size,
-        "encoder": encoder.digest,
+        **made_by,
+        **{key: flat[key] for key in kept},
+        **{_WEIGHTS[name]: encoders.weights[name] for name in streams(recipe)},
+        "encoder": networks.identity(encoders),
         "classes": digest(list(dataset.classes)),
         "clips": f"{len(clips)} clips, {digest(sorted(clips))}",
     }
 
 
+def _comparable(recipe):
+    """The flat recipe, as `settings` notes it."""
+    size = ",".join(map(str, recipe.backbone.size))
+    return flatten(recipe) | {"backbone.size": size, "backbone.name": _name(recipe.backbone.name)}
+
+
 def default_folder(recipe, wanted, dataset):
     """Where the records of these settings lie when no folder is named."""
-    name = f"{dataset.name}-{Path(recipe.backbone.name).stem}-{digest(wanted)}".replace(os.sep, "_")
+    parts = {"frames": Path(recipe.backbone.name).stem, "audio": recipe.audio.name}
+    made_by = "-".join(parts[name] for name in streams(recipe))
+    name = f"{dataset.name}-{made_by}-{digest(wanted)}".replace(os.sep, "_")
     return files.cache_root() / "features" / name
 
 
-def load_encoder(recipe, dataset=None):
-    """The recipe's backbone. On the demo set it may fall back to random weights, and says so.
-
-    Random weights are those of seed 0 in every run, so that runs of all seeds share one set of features.
-    """
-    from tfvc.backbones import visual
-
-    demo = dataset is not None and dataset.kind == "demo"
-    return visual.load(recipe.backbone, demo=demo, channel_order=recipe.data.channel_order)
-
-
-def run_encoder(run, recipe=None):
-    """The backbone that a finished run's features were made with.
-
-    Args:
-        run: `tfvc.workdir.Run`.
-        recipe: the run's recipe with other settings that do not change what is computed; None = its own.
-
-    Raises:
-        ValueError: the weights found now are not those of the run.
-    """
-    from tfvc.backbones import visual
-
-    recipe, weights = recipe or run.recipe, run.facts.weights
-    backbone = recipe.backbone
-    if weights.startswith("random"):  # the demo set's run may have asked for imagenet, and gone on with these
-        backbone = dataclasses.replace(backbone, weights="random")
-    encoder = visual.load(backbone, channel_order=recipe.data.channel_order)
-    if encoder.weights != weights:
-        raise ValueError(
-            f"{run.path}: its features were made with weights {weights}; found {encoder.weights}"
-        )
-    return encoder
+def weights_of(manifest):
+    """Stream -> sentence of the weights that records were made with; "" where they have no such stream."""
+    found = {name: str(manifest.settings.get(key, networks.UNKNOWN)) for name, key in _WEIGHTS.items()}
+    held = {row.name for row in manifest.features}
+    return {name: text if name in held else "" for name, text in found.items()}
 
 
 def check_records(manifest, recipe, weights=None):
@@ -163,16 +139,17 @@ def check_records(manifest, recipe, weights=None):
     Args:
         manifest: `shards.Manifest`.
         recipe: of the run that is to use them.
-        weights: the sentence of the weights behind a finished run's features; None = any will do.
+        weights: stream -> sentence of the weights behind a finished run's features; None = any will do.
 
     Raises:
         ValueError: they differ; each setting is named.
     """
-    flat = flatten(recipe)
-    flat |= {"extraction": EXTRACTION, "backbone.weights": weights}
-    flat |= {"backbone.size": ",".join(map(str, recipe.backbone.size))}
-    flat |= {"backbone.name": _name(recipe.backbone.name)}
-    keys = _MADE_BY if weights is None else (*_MADE_BY, "backbone.weights")
+    wanted = read_by(recipe)
+    flat = _comparable(recipe) | {"extraction": EXTRACTION}
+    keys = ["extraction", *(key for name in wanted for key in _MADE_BY[name])]
+    if weights is not None:
+        flat |= {_WEIGHTS[name]: weights[name] for name in wanted}
+        keys += [_WEIGHTS[name] for name in wanted]
     there = {key: manifest.settings[key] for key in keys if key in manifest.settings}
     other = differences(there, {key: flat[key] for key in there})
     if other:
@@ -183,6 +160,25 @@ def check_records(manifest, recipe, weights=None):
             f"{manifest.folder}: these records were made with other settings than the run's "
             f"({'; '.join(other)}); {remedy}"
         )
+
+
+def decode_ahead(paths, encoders, rows=0):
+    """A `DecodeAhead` of clips for these networks.
+
+    Args:
+        rows: of each stream that are enough; 0 = all.
+    """
+    from tfvc.data import ahead
+
+    recipe = encoders.recipe
+    size = networks.frames_per_row(recipe)
+    return ahead.DecodeAhead(
+        paths,
+        decode_options(recipe, rows * size),
+        ahead.BATCHES * recipe.backbone.batch_size,
+        streams=encoders.streams,
+        seconds=rows * networks.seconds_per_row(recipe) or None,
+    )
 
 
 def decode_options(recipe, max_frames=0):
@@ -221,104 +217,105 @@ def _whole(folder, wanted, dataset):
     return same and all(shards.done(folder, k) for k in range(manifest.shard_count))
 
 
-def _write(folder, wanted, dataset, recipe, encoder):
+def _write(folder, wanted, dataset, encoders):
     """Writes what is missing, and returns how many clips that was."""
     from tfvc.data import shards
 
-    plan = shards.plan(dataset.clips, recipe.data.shard_clips)
+    shard_clips = encoders.recipe.data.shard_clips
+    plan = shards.plan(dataset.clips, shard_clips)
     todo = [k for k in range(len(plan)) if not shards.done(folder, k)]
     clips = [c for k in todo for c in plan[k]]
     if todo:
-        _check_disk(folder, clips, recipe, encoder)  # before anything is made
-    shards.open_folder(folder, wanted, dataset, feature_rows(recipe, encoder), recipe.data.shard_clips)
+        _check_disk(folder, clips, encoders)  # before anything is made
+    shards.open_folder(folder, wanted, dataset, encoders.rows, shard_clips)
     if not todo:
         return 0
     if len(todo) < len(plan):
         print(f"going on in {files.shown(folder)}: {len(plan) - len(todo)} of {len(plan)} shards are there")
-    _fill(folder, plan, todo, dataset, recipe, encoder)
+    _fill(folder, plan, todo, dataset, encoders)
     shards.finish(folder)
     return len(clips)
 
 
-def _fill(folder, plan, todo, dataset, recipe, encoder):
+def _fill(folder, plan, todo, dataset, encoders):
     """Writes the missing shards; the decoders run on over the border of a shard."""
-    import numpy as np
-
     from tfvc.data import ahead, schema, shards
 
+    recipe, rows = encoders.recipe, encoders.rows
     label = {name: i for i, name in enumerate(dataset.classes)}
-    rows = feature_rows(recipe, encoder)
     clips = [c for k in todo for c in plan[k]]
-    batch = recipe.backbone.batch_size
     total = sum(map(len, plan))
     bar = cli.progress(total, total - len(clips), "clip")
-    most = _LARGEST // (_frame_bytes(rows[0]) + _FRAME_BYTES)
-    options = decode_options(recipe, min(recipe.data.frames or most + 1, most + 1))
+    most = _LARGEST // sum(schema.frame_bytes(row) + _FRAME_BYTES for row in rows)
+    enough = min(recipe.data.frames or most + 1, most + 1)
 
-    def records(first, count, skipped):
-        for one in ahead.encode_all(decoder, range(first, first + count), encoder, batch):
-            if len(one.times) > most:
-                one.reason = f"over {most} frames, more than a record of 2 GiB holds; {_SMALLER}"
+    def records(first, count, skipped, warnings):
+        here = range(first, first + count)
+        for one in ahead.encode_all(decoder, here, encoders, recipe.backbone.batch_size):
             clip = clips[one.index]
+            features = {} if one.reason else encoders.features(one)
+            length = max(map(len, features.values()), default=0)
+            if length > most:
+                one.reason = f"over {most} rows, more than a record of 2 GiB holds; {_SMALLER}"
             bar.update()
             if one.reason:
                 skipped.append((str(clip.path), one.reason))
                 continue
             for text in one.warnings:
+                warnings.append((str(clip.path), text))
                 bar.write(f"warning: {clip.path}: {text}", file=sys.stderr)
             labels = [label[name] for name in clip.labels]
-            features = {rows[0].name: np.stack(one.rows)}
-            yield clip.id, schema.serialize(clip.id, labels, features, rows), len(one.rows)
+            yield clip.id, schema.serialize(clip.id, labels, features, rows), length
 
     first = 0
-    with bar, ahead.DecodeAhead([c.path for c in clips], options, ahead.BATCHES * batch) as decoder:
+    with bar, decode_ahead([c.path for c in clips], encoders, enough) as decoder:
         for k in todo:
-            skipped = []  # filled while the records are drawn
-            shards.write_shard(folder, k, records(first, len(plan[k]), skipped), skipped)
+            skipped, warnings = [], []  # filled while the records are drawn
+            made = records(first, len(plan[k]), skipped, warnings)
+            shards.write_shard(folder, k, made, skipped, warnings)
             first += len(plan[k])
 
 
-def feature_rows(recipe, encoder):
-    """The rows of the records: one stream, `frames`, of any length."""
-    shape = tuple(encoder.feature_shape) if recipe.backbone.name == "frames" else (encoder.feature_size,)
-    dtype = "uint8" if recipe.backbone.name == "frames" else recipe.backbone.dtype
-    return [Feature("frames", (None, *shape), dtype)]
-
-
-def _check_disk(folder, clips, recipe, encoder):
+def _check_disk(folder, clips, encoders):
     """Estimates the bytes to come from the durations of a sample; too little room is an error."""
-    from tfvc.data import video
+    from tfvc.data import schema, video
 
-    lengths = []
+    recipe, rows, lengths = encoders.recipe, encoders.rows, []
     for clip in clips[:: -(-len(clips) // _SAMPLE)]:
         # What cannot be read will be skipped, and listed, when it is its turn.
         with contextlib.suppress(video.MediaError, FileNotFoundError):
-            lengths.append(max(1.0, video.streams(clip.path).seconds * recipe.data.fps))
+            seconds = video.streams(clip.path).seconds
+            lengths.append(max(1.0, seconds / networks.seconds_per_row(recipe)))
     if recipe.data.frames:
         lengths = [min(n, recipe.data.frames) for n in lengths]
-    frames = sum(lengths) / max(1, len(lengths)) * len(clips)
-    row = feature_rows(recipe, encoder)[0]
-    width = _frame_bytes(row)
+    count = sum(lengths) / max(1, len(lengths)) * len(clips)
+    width = sum(map(schema.frame_bytes, rows))
     place = Path(os.path.abspath(folder))
     there = next(p for p in (place, *place.parents) if p.exists())
-    needed, free = frames * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(there).free
+    needed, free = count * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(there).free
     if needed > free:
-        ways = ["a lower data.fps"]
-        if row.dtype == "float32":
-            ways.insert(0, "--set=backbone.dtype=float16")
-        if row.dtype != "uint8" and recipe.backbone.pooling == "none":
-            ways.insert(0, "--set=backbone.pooling=avg")
-        smaller = "a smaller --set=backbone.size" if row.dtype == "uint8" else ", ".join(ways)
         cached = place.is_relative_to(os.path.abspath(files.cache_root()))
         elsewhere = "TFVC_CACHE=<a folder on another disk>" if cached else "another --workdir"
         raise ValueError(
-            f"{folder}: about {needed / 1e9:.3g} GB are needed ({frames:.0f} frames of {width} bytes) and "
-            f"{free / 1e9:.3g} GB are free; use {smaller}, or {elsewhere}"
+            f"{folder}: about {needed / 1e9:.3g} GB are needed ({count:.0f} rows of {width} bytes) and "
+            f"{free / 1e9:.3g} GB are free; use {_ways(recipe, rows)}, or {elsewhere}"
         )
 
 
-def _frame_bytes(row):
-    return math.prod(row.shape[1:]) * {"float32": 4, "float16": 2, "uint8": 1}[row.dtype]
+def _ways(recipe, rows):
+    """What would make records smaller, in words."""
+    largest = max(rows, key=lambda row: math.prod(row.shape[1:]))
+    if largest.dtype == "uint8":
+        return "a smaller --set=backbone.size"
+    ways = []
+    section = "audio" if largest.name == "audio" else "backbone"
+    if largest.name == "audio" and recipe.audio.output == "conv4_2":
+        ways.append("--set=audio.output=pooled")
+    if largest.name == "frames" and recipe.backbone.pooling == "none":
+        ways.append("--set=backbone.pooling=avg")
+    if largest.dtype == "float32":
+        ways.append(f"--set={section}.dtype=float16")
+    return ", ".join([*ways, "a lower data.fps" if recipe.data.pool == "none" else "a lower data.frames"])
 
 
 def _summary(folder, manifest, clips, seconds):
@@ -326,7 +323,9 @@ def _summary(folder, manifest, clips, seconds):
     rate = f", {clips / max(seconds, 1e-9):.1f} clips/s" if clips else ", all there already"
     listing = f" (see {files.shown(folder / 'skipped.csv')})" if manifest.skipped else ""
     skipped = f"{len(manifest.skipped)} skipped{listing}"
-    print(f"extracted {kept} clips, {frames} frames, {skipped}{rate}: {files.shown(folder)}")
+    if manifest.warnings:
+        skipped += f", {len(manifest.warnings)} warnings (see {files.shown(folder / 'warnings.csv')})"
+    print(f"extracted {kept} clips, {frames} rows, {skipped}{rate}: {files.shown(folder)}")
 
 
 def _fingerprint(path):

@@ -67,9 +67,11 @@ class Feed:
         """Around whatever reads the batches: a shard that breaks is named."""
         return pipeline.readable(self._facts.records)
 
-    def statistics(self):
-        """Mean and variance of the training clips' features."""
-        return pipeline.feature_statistics(self._source(self._split["train"]))
+    def statistics(self, name):
+        """Mean and variance of each channel of a row, over the training clips' features."""
+        mean, variance = pipeline.feature_statistics(self._source(self._split["train"]), name)
+        places = tuple(range(mean.ndim - 1))  # of a map: all its positions are one channel's
+        return mean.mean(places), variance.mean(places) + mean.var(places)
 
     def _endless(self, first_step):
         return pipeline.train_batches(

@@ -63,6 +63,8 @@ def literal(model, name):
     - `CHOICES`: argument of `build_model` -> the values it may have.
     - `AT_LEAST`, `BELOW`: argument -> its bound.
     - `PARTS`: argument -> the argument that decides whether there is such a part, and its values that do.
+    - `STREAMS`: value of `modality` ("" for a model without it) -> the streams of a clip that it reads.
+    - `PATHS`: rule -> path -> names of the layers that stand still when that path is not trained.
     - `SIDES`: of a model on records by pattern: fusion -> the streams that it reads.
 
     Example:

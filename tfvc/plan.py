@@ -7,13 +7,21 @@ from dataclasses import replace
 from tfvc import names, workdir
 from tfvc import recipe as recipes
 
-_BY_PATTERN = ("data.streams", "data.num_classes", "data.vocabulary", "data.validation", "data.test")
+_BY_PATTERN = ("data.num_classes", "data.vocabulary", "data.validation", "data.test")
 _BY_PATTERN += ("train.steps", "train.evaluate_steps")
 _BY_CLIP = ("data.demo_form", "data.clips", "data.lists", "data.list_number", "data.split", "data.cache_mb")
 _BY_CLIP += ("data.test_fraction", "data.validation_fraction", "data.test_groups", "data.shard_clips")
 _BY_CLIP += ("train.epochs", "train.drop_remainder", "backbone.standardize")
 _BY_CLIP += ("backbone.name", "backbone.preprocessing", "backbone.size", "backbone.pooling", "backbone.dtype")
-_BY_CLIP += ("backbone.precision", "data.channel_order", "data.interpolation")
+_BY_CLIP += ("backbone.precision", "data.channel_order", "data.interpolation", "data.pool", "data.classes")
+_BY_CLIP += ("audio.name", "audio.weights", "audio.output", "audio.dtype")
+_PATHS = ("train.drop_visual", "train.drop_audio", "train.drop_rule")
+_OF_STREAM = {  # what is idle where a stream of clips is not extracted
+    "frames": ("backbone.name", "backbone.weights", "backbone.preprocessing", "backbone.size")
+    + ("backbone.pooling", "backbone.precision", "backbone.dtype", "backbone.batch_size", "data.fps")
+    + ("data.pool", "data.channel_order", "data.interpolation", "data.max_pixels"),
+    "audio": ("audio.name", "audio.weights", "audio.output", "audio.dtype"),
+}
 
 
 def settled(recipe):
@@ -32,6 +40,8 @@ def settled(recipe):
     if recipe.backbone.standardize == "yes" and "standardize" not in names.keyword_defaults(recipe.model):
         raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
     recipe = _settled_steps(recipe)
+    if recipe.data.kind != "yt8m":
+        _check_streams(recipe)
     if recipe.data.test_groups and recipe.data.split == "random":
         raise ValueError("data.test_groups is for data.split=group; the split is random")
     hub = weights.HUB if recipe.backbone.name.startswith(weights.HUB) else ""
@@ -43,12 +53,61 @@ def settled(recipe):
         data=replace(
             recipe.data,
             lists=_found(recipe.data.lists),
+            classes=absolute(recipe.data.classes),
             vocabulary=absolute(recipe.data.vocabulary),
             validation=source_of(recipe, recipe.data.validation),
             test=source_of(recipe, recipe.data.test),
         ),
         backbone=replace(recipe.backbone, name=name, weights=given),
+        audio=replace(recipe.audio, weights=_found(recipe.audio.weights, weights.SOUND_WORDS)),
     )
+
+
+def _check_streams(recipe):
+    """What is extracted must serve the model, and nothing may be set that then lies idle."""
+    known, given = recipes.STREAMS, [s.strip() for s in recipe.data.streams.split(",") if s.strip()]
+    wrong = next((name for name in given if name not in known), None)
+    if wrong is not None:
+        raise ValueError(names.suggest("stream in data.streams", wrong, known))
+    there, needed = recipes.streams(recipe), recipes.read_by(recipe)
+    missing = [name for name in needed if name not in there]
+    if missing:
+        raise ValueError(
+            f"data.streams={recipe.data.streams}: this {recipe.model} reads {','.join(needed)}; expected "
+            "those, and any others, or nothing"
+        )
+    flat = recipes.flatten(recipe)
+    usual = recipes.flatten(recipes.get(recipe.model, recipe.fidelity))
+    of_demo = recipes.flatten(recipes.get(recipe.model, recipe.fidelity, demo=True))
+    for stream in known:
+        for key in () if stream in there else _OF_STREAM[stream]:
+            if flat[key] not in (usual[key], of_demo[key]):
+                raise ValueError(
+                    f"{key}={flat[key]}: only for the stream {stream}, which is not extracted (data.streams="
+                    f"{','.join(there)}); leave it out"
+                )
+    if not names.literal(recipe.model, "PATHS"):
+        odd = next((key for key in _PATHS if flat[key] != usual[key]), None)
+        if odd:
+            raise ValueError(f"{odd}={flat[odd]}: {recipe.model} has no paths to drop; leave it out")
+    drops = recipe.train.drop_visual + recipe.train.drop_audio
+    if drops > 1:
+        raise ValueError(f"train.drop_visual + train.drop_audio = {drops:g}: expected at most 1 together")
+    if recipe.train.report == "best" and recipe.train.best_from > recipe.train.epochs:
+        raise ValueError(
+            f"train.best_from={recipe.train.best_from}: no such epoch of train.epochs={recipe.train.epochs}; "
+            "expected at most that"
+        )
+    fps, pool = recipe.data.fps, recipe.data.pool
+    if "frames" in there and pool == "second" and fps != round(fps):
+        raise ValueError(
+            f"data.fps={fps:g}: data.pool=second takes whole frames a second; expected 1, 2, ..."
+        )
+    if set(known) == set(there) and pool == "none" and fps != 1:
+        raise ValueError(
+            f"data.fps={fps:g}: sound has one row a second, so frames must have too; expected data.fps=1, or "
+            "data.pool=second"
+        )
 
 
 def _settled_steps(recipe):
@@ -101,6 +160,7 @@ def check(recipe, data="", strategy="default", init_from=""):
     strategies.check(strategy)
     weights.check_name(recipe.backbone.name)
     weights.check_given(recipe.backbone.weights)
+    weights.check_sound(recipe.audio.weights)
     if recipe.data.kind != "yt8m":
         datasets.kind_of(recipe.data, data)
     for pattern in source_of(recipe, data).split(",") if recipe.data.kind == "yt8m" and data else ():
@@ -135,6 +195,10 @@ def describe(recipe, data, folder):
         "steps per epoch": recipe.train.steps_per_epoch if by_pattern else unknown,
     }
     idle = _BY_CLIP if by_pattern else _BY_PATTERN
+    if not by_pattern:
+        there = recipes.streams(recipe)
+        idle += sum((_OF_STREAM[name] for name in recipes.STREAMS if name not in there), ())
+        idle += () if names.literal(recipe.model, "PATHS") else _PATHS
     fields = {key: value for key, value in recipes.flatten(recipe).items() if key not in idle}
     rows = {**fields, "workdir": folder, "--data": data or "the demo set", **facts}
     rows.pop("model_args.standardize", None)  # backbone.standardize is the switch

@@ -1,6 +1,8 @@
 """Pictures of results, drawn without a screen."""
 
 _LARGEST_WITH_NAMES = 40  # classes; more names than that cannot be read
+_WIDTH, _LEFT, _HIGHEST = 11.0, 0.75, 2.2  # inches of a time axis, of what is left of it, of a thumbnail
+_NUMBERED, _LABELLED = 24, 10  # cells whose scores are written, windows whose labels are
 
 
 def confusion(matrix, classes, title=""):
@@ -18,7 +20,7 @@ def confusion(matrix, classes, title=""):
     import numpy as np
     from matplotlib.figure import Figure
 
-    names = [name.replace("$", r"\$") for name in classes]  # else what is between two would be a formula
+    names = [_plain(name) for name in classes]
     counts = np.asarray(matrix, "float64")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(14.0, max(4.0, 1.5 + 0.35 * len(classes)))
@@ -55,13 +57,142 @@ def curves(lines, xlabel, ylabel, title=""):
     axes = figure.add_subplot()
     for number, (name, runs) in enumerate(lines.items()):
         for run, (x, y) in enumerate(runs):
-            text = name.replace("$", r"\$") if run == 0 else None
+            text = _plain(name) if run == 0 else None
             axes.plot(x, y, color=f"C{number % 10}", linewidth=1.2, label=text)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(alpha=0.3)
     if lines:
         axes.legend()
     return figure
+
+
+def scores_over_time(windows, title="", pictures=(), sound=None, note=""):
+    """A model's scores over the time of one video as a Matplotlib figure, a panel a stream.
+
+    Args:
+        windows: list of `(edges, scores, label)`: T + 1 seconds, stream -> T scores, and words. The label of
+            each of several windows lies above it.
+        title: above the picture.
+        pictures: list of `(start, end, uint8 (h, w, 3))`: thumbnails of one size, each amid its seconds.
+        sound: `(samples float (N,), rate)` from second 0 on, drawn as a waveform; None: none.
+        note: words in the place of the pictures where there are none.
+
+    Example:
+        >>> figure = scores_over_time([([0, 1, 2], {"frames": [0.1, 0.3], "audio": [0.4, 0.2]}, "run 0.9")])
+        >>> [axes.get_ylabel() for axes in figure.get_axes()]
+        ['frames', 'audio']
+    """
+    from matplotlib.figure import Figure
+
+    streams = list(windows[0][1])
+    end = max(edges[-1] for edges, _, _ in windows)
+    strip = _strip_height(pictures, end) if len(pictures) else 0.3 * bool(note)
+    heights = [strip] * bool(strip) + [0.6] * (sound is not None) + [1.3] * len(streams)
+    labelled = 1 < len(windows) <= _LABELLED
+    gap, above, below = 0.12, 0.45 + 0.2 * labelled, 0.5
+    height = above + sum(heights) + gap * (len(heights) - 1) + below
+    width = _LEFT + _WIDTH + 0.3
+    figure = Figure(figsize=(width, height), dpi=120)
+    figure.suptitle(_short(title, 110), y=1 - 0.14 / height, va="top", fontsize=12)
+    panels, bottom = [], height - above + gap
+    for one in heights:
+        bottom -= gap + one
+        axes = figure.add_axes([_LEFT / width, bottom / height, _WIDTH / width, one / height])
+        axes.set_xlim(0, end)
+        axes.tick_params(labelbottom=False, length=0)
+        panels.append(axes)
+    rest = iter(panels)
+    if strip:
+        _draw_strip(next(rest), pictures, end, note)
+    if sound is not None:
+        _draw_sound(next(rest), *sound, end)
+    most = max(max(scores[name]) for _, scores, _ in windows for name in streams)
+    for number, (name, axes) in enumerate(zip(streams, rest, strict=True)):
+        _draw_scores(axes, windows, name, f"C{number % 10}", 1.2 * most or 1)
+    for axes in panels[bool(strip) :]:
+        for edges, _, _ in windows[1:]:
+            axes.axvline(edges[0], color="0.35", linewidth=1 if len(windows) <= 20 else 0.3)
+    if labelled:
+        _label_windows(panels[0], windows, end)
+    panels[-1].tick_params(labelbottom=True, length=3)
+    panels[-1].set_xlabel("seconds (dotted: the mean of all scores)")
+    if end <= 20:
+        panels[-1].set_xticks(range(int(end) + 1))
+    return figure
+
+
+def _plain(text):
+    return text.replace("$", r"\$")  # else what is between two would be a formula
+
+
+def _short(text, letters):
+    return _plain(
+        text if len(text) <= letters else f"{text[: max(0, int(letters) - 1)]}\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def _strip_height(pictures, end):
+    """Inches: the thumbnails' own shape in the narrowest of their times."""
+    height, width = pictures[0][2].shape[:2]
+    room = min(stop - start for start, stop, _ in pictures) / end * _WIDTH
+    return min(_HIGHEST, 0.97 * room * height / width)
+
+
+def _label_windows(axes, windows, end):
+    place = {"ha": "center", "va": "bottom", "xytext": (0, 3), "textcoords": "offset points", "fontsize": 8}
+    place["xycoords"] = axes.get_xaxis_transform()
+    for edges, _, label in windows:
+        text = _short(label, (edges[-1] - edges[0]) / end * _WIDTH * 13)
+        axes.annotate(text, ((edges[0] + edges[-1]) / 2, 1), **place)
+
+
+def _draw_strip(axes, pictures, end, note):
+    if not len(pictures):
+        axes.text(end / 2, 0.5, _plain(note), ha="center", va="center", fontsize=9, color="0.4")
+    inches = axes.get_position().height * axes.get_figure().get_figheight()
+    for start, stop, picture in pictures:
+        half = inches * picture.shape[1] / picture.shape[0] / _WIDTH * end / 2  # seconds
+        middle = (start + stop) / 2
+        axes.imshow(picture, extent=(middle - half, middle + half, 0, 1), aspect="auto")
+    axes.set(xlim=(0, end), ylim=(0, 1))
+    axes.axis("off")
+
+
+def _draw_sound(axes, samples, rate, end):
+    """The lowest and highest sample of each small piece of time."""
+    import numpy as np
+
+    samples = np.asarray(samples)[: int(np.ceil(end * rate))]
+    piece = max(1, int(end * rate / 1500))
+    envelope = np.pad(samples, (0, -samples.size % piece)).reshape(-1, piece)
+    times = (np.arange(len(envelope)) + 0.5) * piece / rate
+    axes.fill_between(times, envelope.min(1), envelope.max(1), color="0.45", linewidth=0.4)
+    most = max(float(np.abs(envelope).max(initial=0)), 1e-3)
+    axes.set(ylim=(-most, most), yticks=[], ylabel="sound")
+    _frame(axes)
+
+
+def _draw_scores(axes, windows, name, colour, most):
+    cells = sum(len(edges) - 1 for edges, _, _ in windows)
+    for number, (edges, scores, _) in enumerate(windows):
+        values, faint = scores[name], 0.45 - 0.15 * (number % 2)  # windows may overlap
+        axes.stairs(values, edges, fill=True, color=colour, alpha=faint, linewidth=0)
+        axes.stairs(values, edges, color=colour, linewidth=1.3 if cells <= 200 else 0.5)
+        mean = sum(map(sum, scores.values())) / (len(values) * len(scores))
+        axes.hlines(mean, edges[0], edges[-1], color="0.3", linewidth=0.8, linestyle=":")
+        if cells <= _NUMBERED:
+            for left, right, value in zip(edges, edges[1:], values, strict=False):
+                place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+                place["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+                axes.annotate(f"{value:.2f}", ((left + right) / 2, value), fontsize=8, **place)
+    axes.set(ylim=(0, most), ylabel=name)
+    axes.grid(axis="y", alpha=0.25)
+    _frame(axes)
+
+
+def _frame(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
 
 
 def pixels(figure):

@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tfvc import cli, evaluate, extract, files, names, workdir
+from tfvc import cli, encoders, evaluate, extract, files, names, workdir
+from tfvc import explain as explanation
 from tfvc.recipe import digest
 
 _DOC = """Names the classes of videos: files, folders (searched through), CSV or JSONL manifests.
@@ -26,7 +27,7 @@ _SECONDS = 5.0  # at least, between two writings of the output
 _WINDOWS = 32  # windows a call of the model
 
 
-def predict(run_folder, paths, output="", overrides=()):
+def predict(run_folder, paths, output="", overrides=(), explain=""):
     """Predicts videos and writes the result.
 
     Args:
@@ -36,13 +37,15 @@ def predict(run_folder, paths, output="", overrides=()):
         output: a `.csv` or `.json` file; "" = `<run>/predictions.csv`. It lists what `paths` names and
             nothing else; a file with unchanged size and time that is listed already is not decoded again.
         overrides: `predict.top_k`, `predict.window_step`, `backbone.batch_size`, `data.max_*`.
+        explain: a `.png` file: the scores over time are drawn, as `tfvc.explain.write` does; "" = nothing.
 
     Returns:
         list of dicts, in the order of `paths`: `path`, `part` ("video": the whole, "window"), `start`
         and `end` (seconds; a frame lasts until the next would be taken, so `end` may lie past a clip's own),
         `top` (list of {label, score}, best first), `attention` (list of {time,
         weight}, which sum to at most 1: padding may hold the rest; empty where the model has none, and
-        for the whole of a video in windows). The scores of the whole are the mean of its windows'.
+        for the whole of a video in windows; of a model that scores each of several streams also `by`, a dict
+        stream -> its share of the weight). The scores of the whole are the mean of its windows'.
 
     Raises:
         FileNotFoundError: a path that is not there.
@@ -53,7 +56,11 @@ def predict(run_folder, paths, output="", overrides=()):
     output = Path(output or run.path / "predictions.csv")
     if output.suffix.lower() not in SUFFIXES:
         raise ValueError(f"--output={output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    if explain:
+        explanation.checked(explain)  # before a long work
     if run.facts.kind == "yt8m":
+        if explain:
+            raise ValueError(f"--explain={explain}: {run.recipe.model} has no scores over time; leave it out")
         from tfvc.yt8m import predict as of_records
 
         return of_records.predict(run, paths, output, overrides)
@@ -83,6 +90,12 @@ def predict(run_folder, paths, output="", overrides=()):
             f"{files.shown(listing)}"
         )
     print(f"predicted {len(wanted) - len(skipped)} of {len(wanted)} files{note}: {files.shown(output)}")
+    if explain:
+        of = {row["path"]: [] for row in rows}
+        for row in rows:
+            of[row["path"]].append(row)
+        pictures = explanation.write(explain, of, recipe)
+        print(f"explained: {', '.join(map(files.shown, pictures))}")
     return rows
 
 
@@ -107,11 +120,13 @@ class Predictor:
     def __init__(self, run):
         import tensorflow as tf
 
-        self.row = run.facts.features[0]
-        model = run.model()
+        self.rows = run.facts.features
+        self.length = self.rows[0].shape[0]
+        model = run.classifier()
         module = names.load("models", run.recipe.model)
-        scores = module.attention_scores(model) if hasattr(module, "attention_scores") else None
-        spec = {self.row.name: tf.TensorSpec((None, *self.row.shape), self.row.dtype)}
+        whole = run.model() if hasattr(module, "attention_scores") else None
+        scores = module.attention_scores(whole) if whole else None
+        spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in self.rows}
 
         def call(inputs):
             outputs = {"probabilities": model(inputs, training=False)}
@@ -120,33 +135,38 @@ class Predictor:
         self._call = tf.function(call, input_signature=[spec], autograph=False)
 
     def __call__(self, features, starts):
-        """Probabilities (W, C), and attention (W, T) or None, of windows of one video's features (N, ...)."""
+        """Probabilities (W, C), and attention (W, T) or (W, T, K) or None, of windows of one video.
+
+        Args:
+            features: row name -> array (N, ...) of the whole video; a row that is left out is missing.
+            starts: first rows of the windows.
+        """
         import numpy as np
 
-        length, parts = self.row.shape[0], []
+        parts = []
         for i in range(0, len(starts), _WINDOWS):
-            batch = np.zeros((len(starts[i : i + _WINDOWS]), *self.row.shape), self.row.dtype)
-            for window, start in zip(batch, starts[i:], strict=False):
-                piece = features[start : start + length]
-                window[: len(piece)] = piece
-            parts.append({k: v.numpy() for k, v in self._call({self.row.name: batch}).items()})
+            some = starts[i : i + _WINDOWS]
+            inputs = {}
+            for row in self.rows:
+                inputs[row.name] = np.zeros((len(some), *row.shape), row.dtype)
+                for window, start in zip(inputs[row.name], some, strict=True):
+                    piece = features.get(row.name, window[:0])[start : start + self.length]
+                    window[: len(piece)] = piece
+            parts.append({k: v.numpy() for k, v in self._call(inputs).items()})
         joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         return joined["probabilities"], joined.get("attention")
 
 
 def _fill(table, todo, wanted, run, recipe):
     """Predicts files into the table; returns the skipped ones as [path, reason]."""
-    import numpy as np
-
     from tfvc.data import ahead
 
-    predictor, encoder, skipped = Predictor(run), extract.run_encoder(run, recipe), []
-    batch, options = recipe.backbone.batch_size, extract.decode_options(recipe)
+    predictor, networks, skipped = Predictor(run), encoders.of_run(run, recipe), []
     since, cost, new = time.monotonic(), 0.0, 0
     bar = cli.progress(len(wanted), len(wanted) - len(todo), "file")
     try:
-        with bar, ahead.DecodeAhead(todo, options, ahead.BATCHES * batch) as decoder:
-            for one in ahead.encode_all(decoder, range(len(todo)), encoder, batch):
+        with bar, extract.decode_ahead(todo, networks) as decoder:
+            for one in ahead.encode_all(decoder, range(len(todo)), networks, recipe.backbone.batch_size):
                 path = todo[one.index]
                 bar.update()
                 for text in one.warnings:
@@ -154,7 +174,9 @@ def _fill(table, todo, wanted, run, recipe):
                 if one.reason:
                     skipped.append([str(path), one.reason])
                     continue
-                rows = _rows(str(path), np.stack(one.rows), one.times, predictor, run.facts.classes, recipe)
+                rows = _rows(
+                    str(path), networks.features(one), one.times, predictor, run.facts.classes, recipe
+                )
                 table.add(path, rows)
                 new += 1
                 # What is written grows with the list: never spend more than a twentieth of the time on it.
@@ -169,20 +191,25 @@ def _fill(table, todo, wanted, run, recipe):
     return skipped
 
 
-def _rows(path, features, times, predictor, classes, recipe):
-    length, second = predictor.row.shape[0], 1.0 / recipe.data.fps
-    starts = window_starts(len(features), length, recipe.predict.window_step)
+def _rows(path, features, frames, predictor, classes, recipe):
+    """The rows of one video; `frames` are the times of its frames, one or several a row of features."""
+    length, second = predictor.length, encoders.seconds_per_row(recipe)
+    count = max(map(len, features.values()))
+    a_frame = len(frames) == count and encoders.frames_per_row(recipe) == 1
+    times = frames if a_frame else [k * second for k in range(count)]
+    starts = window_starts(count, length, recipe.predict.window_step)
     probabilities, attention = predictor(features, starts)
+    streams = [row.name for row in predictor.rows]
     whole = {"path": path, "part": "video", "start": 0.0, "end": round(times[-1] + second, 3)}
     whole["top"] = _top(probabilities.mean(axis=0), classes, recipe.predict.top_k)
     if len(starts) == 1:
-        return [whole | {"attention": _timed(attention, 0, times)}]
+        return [whole | {"attention": _timed(attention, 0, times, streams)}]
     rows = [whole | {"attention": []}]
     for i, start in enumerate(starts):
         seen = times[start : start + length]
         row = {"path": path, "part": "window", "start": round(seen[0], 3), "end": round(seen[-1] + second, 3)}
         row["top"] = _top(probabilities[i], classes, recipe.predict.top_k)
-        rows.append(row | {"attention": _timed(attention, i, seen)})
+        rows.append(row | {"attention": _timed(attention, i, seen, streams)})
     return rows
 
 
@@ -191,12 +218,17 @@ def _top(scores, classes, k):
     return [{"label": classes[i], "score": round(float(scores[i]), 6)} for i in order]
 
 
-def _timed(attention, i, times):
+def _timed(attention, i, times, streams):
+    """`attention` of a row: the weight of each time, and of each stream at it where there are several."""
     if attention is None:
         return []
-    return [
-        {"time": round(t, 3), "weight": round(float(w), 4)} for t, w in zip(times, attention[i], strict=False)
-    ]
+    found = []
+    for t, weights in zip(times, attention[i], strict=False):
+        one = {"time": round(t, 3), "weight": round(float(weights.sum()), 4)}
+        if weights.ndim and len(streams) > 1:
+            one["by"] = {name: round(float(w), 4) for name, w in zip(streams, weights, strict=True)}
+        found.append(one)
+    return found
 
 
 class _Table:
@@ -257,8 +289,11 @@ def header(k):
 def line(row):
     """A row as a line of a CSV output; `row_of` reads it."""
     top = [value for one in row["top"] for value in (one["label"], one["score"])]
-    weights = " ".join(f"{a['time']:g}:{a['weight']:g}" for a in row["attention"])
-    return [row["path"], row["part"], row["start"], row["end"], *top, weights]
+    weights = []
+    for one in row["attention"]:
+        by = "".join(f":{name}={weight:g}" for name, weight in one.get("by", {}).items())
+        weights.append(f"{one['time']:g}:{one['weight']:g}{by}")
+    return [row["path"], row["part"], row["start"], row["end"], *top, " ".join(weights)]
 
 
 def _read(path):
@@ -273,15 +308,21 @@ def row_of(row):
     """The row of a line of a CSV output, as `csv.DictReader` gives it."""
     k = sum(name.startswith("label_") for name in row)
     top = [{"label": row[f"label_{i}"], "score": float(row[f"score_{i}"])} for i in range(1, k + 1)]
-    pairs = [pair.split(":") for pair in row["attention"].split()]
     return {
         "path": row["path"],
         "part": row["part"],
         "start": _number(row["start"]),
         "end": _number(row["end"]),
         "top": top,
-        "attention": [{"time": float(t), "weight": float(w)} for t, w in pairs],
+        "attention": list(map(_weight_of, row["attention"].split())),
     }
+
+
+def _weight_of(text):
+    """An item of `attention`: `time:weight`, and `:stream=weight` for each of several streams."""
+    seconds, weight, *by = text.split(":")
+    shares = {name: float(share) for name, _, share in (part.partition("=") for part in by)}
+    return {"time": float(seconds), "weight": float(weight)} | ({"by": shares} if by else {})
 
 
 def _number(text):
@@ -318,14 +359,15 @@ def _stamp(path):
 
 def main(argv=None):
     def run(arguments):
-        rows = predict(arguments.workdir, arguments.paths, arguments.output, arguments.set)
+        given = (arguments.workdir, arguments.paths, arguments.output, arguments.set, arguments.explain)
+        rows = predict(*given)
         for row in itertools.islice((row for row in rows if row["part"] == "video"), 20):
             print(
                 f"{files.shown(row['path'])}: "
                 + ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3])
             )
 
-    cli.command("tfvc.predict", _DOC, ("workdir", "set", "output"), run, argv, paths=True)
+    cli.command("tfvc.predict", _DOC, ("workdir", "set", "output", "explain"), run, argv, paths=True)
 
 
 if __name__ == "__main__":

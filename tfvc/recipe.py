@@ -11,9 +11,10 @@ import json
 import math
 from dataclasses import dataclass, field, fields
 
-from tfvc import names
+from tfvc import limits, names
 
 FROM_DATA = "<from the data>"
+STREAMS = ("frames", "audio")  # of a clip
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,15 @@ class Feature:
 class Data:
     """Where clips come from and how they are cut and split."""
 
-    kind: str = "auto"  # auto | demo | folder | ucf101 | manifest | yt8m (records named by a pattern)
+    kind: str = "auto"  # auto | demo | folder | ucf101 | manifest | ave | kinetics_sounds | yt8m (by pattern)
     demo_form: str = "motion"  # motion | multimodal | disaster
     clips: int = 0  # demo set: number of clips, 0 = the form's own
     lists: str = ""  # ucf101: folder of the official lists; "" = ucfTrainTestlist near the clips
     list_number: int = 1  # ucf101: trainlist01, 02 or 03
+    classes: str = ""  # file of class names, one a line: only clips of these are read; "" = all
     fps: float = 1.0  # frames a second that are kept
-    frames: int = 0  # T; 0 = int(mean frame count of the data set)
+    pool: str = "none"  # none: a row a frame | second: a row a second, the mean over its fps frames
+    frames: int = 0  # T, rows of a clip; 0 = int(mean row count of the data set)
     channel_order: str = "rgb"  # rgb | bgr, as fed to preprocess_input
     interpolation: str = "area"  # area | bilinear | bicubic | nearest
     max_seconds: float = 3600.0  # a longer clip is refused
@@ -59,7 +62,8 @@ class Data:
     test_groups: tuple = ()  # split=group: these groups are the test part
     shard_clips: int = 64  # clips in one shard
     cache_mb: int = 1024  # MiB; records up to this size stay in memory (training and validation each)
-    streams: str = ""  # yt8m: what is read, as rgb,audio or mean_rgb,mean_audio; "" = what the records hold
+    streams: str = ""  # what is extracted: frames, audio or frames,audio; "" = frames. yt8m: what is read, as
+    # rgb,audio or mean_rgb,mean_audio; "" = what the records hold
     num_classes: int = 3862  # yt8m
     vocabulary: str = ""  # yt8m: the set's vocabulary.csv, for the names of classes; "" = their numbers
     validation: str = ""  # yt8m: pattern of the validation part; "" = a tenth of the shards of --data
@@ -82,6 +86,16 @@ class Backbone:
 
 
 @dataclass(frozen=True)
+class Audio:
+    """The network that turns a second of sound into features: the stream `audio`."""
+
+    name: str = "vggish"
+    weights: str = "audioset"  # audioset | random | a path or hub:..., as backbones.vggish.load takes them
+    output: str = "conv4_2"  # conv4_2 (12, 8, 512) | pooled (512,) | embedding (128,)
+    dtype: str = "float32"  # stored: float32 | float16
+
+
+@dataclass(frozen=True)
 class Train:
     """How the model is fitted and what is reported."""
 
@@ -89,17 +103,22 @@ class Train:
     epochs: int = 60
     steps: int = 0  # yt8m: to train; 0 = by epochs
     evaluate_steps: int = 0  # yt8m: from one look at the validation part to the next
-    optimizer: str = "adam"  # adam | rmsprop | rmsprop_keras2 | sgd: the rows of optimizers.OPTIMIZERS
+    optimizer: str = "adam"  # adam | adam_tf1 | rmsprop | rmsprop_keras2 | sgd: see optimizers.OPTIMIZERS
     learning_rate: float = 1e-3
     decay: float = 1.0  # factor of the rate after every decay_examples; 1 = none
     decay_examples: int = 4_000_000
     clip_norm: float = 0.0  # L2 norm that no variable's gradient exceeds; 0 = no clipping
     loss: str = "auto"  # categorical | binary (mean over classes) | cross_entropy (sum) | auto: by the labels
+    drop_visual: float = 0.0  # mafnet: share of steps in which the visual path stands still
+    drop_audio: float = 0.0  # ... and the audio path
+    drop_rule: str = "mended"  # published: three states, paths by variables' names | mended: whole paths
     shuffle: bool = True
     drop_remainder: bool = False
     report: str = "best"  # last | best: which epoch's weights are the result
     monitor: str = "accuracy"  # accuracy | gap | hit_at_one | loss, of the validation part
     patience: int = 0  # epochs without a better monitor before stopping; 0 = never
+    min_delta: float = 0.0  # by less a monitor is no better
+    best_from: int = 1  # the first epoch that may be the best
     precision: str = "float32"  # float32 | bfloat16 | float16
     jit: bool = False
     deterministic: bool = False
@@ -128,59 +147,12 @@ class Recipe:
     fidelity: str
     data: Data = field(default_factory=Data)
     backbone: Backbone = field(default_factory=Backbone)
+    audio: Audio = field(default_factory=Audio)
     model_args: dict = field(default_factory=dict)
     train: Train = field(default_factory=Train)
     predict: Predict = field(default_factory=Predict)
     quirks: tuple = ()
     demo_overrides: tuple = ()  # "field=value" strings applied to the embedded demo set only
-
-
-_CHOICES = {
-    "data.kind": ("auto", "demo", "folder", "ucf101", "manifest", "yt8m"),
-    "data.demo_form": ("motion", "multimodal", "disaster"),
-    "data.channel_order": ("rgb", "bgr"),
-    "data.interpolation": ("area", "bilinear", "bicubic", "nearest"),
-    "data.split": ("random", "group", "official"),
-    "backbone.pooling": ("none", "avg", "max"),
-    "backbone.precision": ("float32", "bfloat16"),
-    "backbone.dtype": ("float32", "float16"),
-    "backbone.standardize": ("auto", "yes", "no"),
-    "train.optimizer": ("adam", "rmsprop", "rmsprop_keras2", "sgd"),
-    "train.report": ("last", "best"),
-    "train.monitor": ("accuracy", "gap", "hit_at_one", "loss"),
-    "train.loss": ("auto", "categorical", "binary", "cross_entropy"),
-    "train.precision": ("float32", "bfloat16", "float16"),
-}
-_AT_LEAST = {
-    "data.fps": 1e-6,
-    "data.frames": 0,
-    "data.clips": 0,
-    "data.list_number": 1,
-    "data.shard_clips": 1,
-    "data.cache_mb": 0,
-    "data.max_pixels": 1,
-    "data.max_seconds": 1e-6,
-    "data.test_fraction": 0.0,
-    "data.validation_fraction": 0.0,
-    "backbone.batch_size": 1,
-    "train.batch_size": 1,
-    "train.epochs": 1,
-    "train.steps": 0,
-    "train.evaluate_steps": 0,
-    "train.learning_rate": 0.0,
-    "train.decay": 0.0,
-    "train.decay_examples": 1,
-    "train.clip_norm": 0.0,
-    "data.num_classes": 1,
-    "train.patience": 0,
-    "train.checkpoint_steps": 0,
-    "train.keep_checkpoints": 1,
-    "predict.top_k": 1,
-    "predict.window_step": 0,
-}
-_AT_MOST = {"data.fps": 1000.0}
-_LARGEST_SIDE = 8192  # pixels of a frame that a network is fed
-_BELOW = {"data.test_fraction": 1.0, "data.validation_fraction": 1.0}
 
 
 def get(model, fidelity="original", overrides=(), backbone="", demo=False):
@@ -249,34 +221,25 @@ def override(recipe, overrides):
 
 def check(recipe):
     """Returns the recipe, or raises ValueError for a choice or a range that it breaks."""
-    flat = flatten(recipe)
-    own = {
-        table: {f"model_args.{k}": v for k, v in names.literal(recipe.model, table).items()}
-        for table in ("CHOICES", "AT_LEAST", "BELOW")
-    }
-    for key, choices in (_CHOICES | own["CHOICES"]).items():
-        if flat[key] not in choices:
-            raise ValueError(names.suggest(f"value of {key}", flat[key], choices))
-    for key, least in (_AT_LEAST | own["AT_LEAST"]).items():
-        if not flat[key] >= least:
-            raise ValueError(f"{key}={flat[key]}: expected at least {least}")
-    for key, most in _AT_MOST.items():
-        if flat[key] > most:
-            raise ValueError(f"{key}={flat[key]:g}: expected at most {most:g}")
-    for key, limit in (_BELOW | own["BELOW"]).items():
-        if not flat[key] < limit:
-            raise ValueError(f"{key}={flat[key]}: expected less than {limit}")
-    usual = names.keyword_defaults(recipe.model)
-    for name, (decides, values) in names.literal(recipe.model, "PARTS").items():
-        given, there = flat[f"model_args.{name}"], flat[f"model_args.{decides}"]
-        if there not in values and given != usual[name]:
-            raise ValueError(f"model_args.{name}={given}: {decides} {there} has no such part; leave it out")
-    size = recipe.backbone.size
-    if len(size) != 2 or any(not isinstance(n, int) or not 1 <= n <= _LARGEST_SIDE for n in size):
-        raise ValueError(
-            f"backbone.size={size}: expected height,width, each up to {_LARGEST_SIDE}, as 224,224"
-        )
+    limits.check(recipe.model, flatten(recipe))
     return recipe
+
+
+def streams(recipe):
+    """The streams that are extracted from clips, pictures first: `data.streams`, or what the model reads.
+
+    Example:
+        >>> streams(get("attention_boosted"))
+        ('frames',)
+    """
+    given = [name.strip() for name in recipe.data.streams.split(",")]
+    return tuple(name for name in STREAMS if name in given) or read_by(recipe)
+
+
+def read_by(recipe):
+    """The streams that the model reads, pictures first."""
+    modality = flatten(recipe).get("model_args.modality", "")
+    return tuple(names.literal(recipe.model, "STREAMS").get(modality, ("frames",)))
 
 
 def rows_of(trees):

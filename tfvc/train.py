@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tfvc import cli, extract, files, names, reopen, workdir
+from tfvc import cli, encoders, extract, files, names, reopen, workdir
+from tfvc import recipe as recipes
 from tfvc.plan import absolute, check, default_workdir, describe, heading, settled, source_of
 
 _DOC = """Trains a model; extracts the features first where that has not been done.
@@ -123,7 +124,8 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
     with training.precision(recipe.train.precision), devices.scope():
         model = _build(recipe, facts.features, len(facts.classes), facts.multi_label, facts.standardized)
         if facts.standardized and not borrowed:
-            model.get_layer("standardize").set_statistics(*feed.statistics())
+            for row, layer in _standardizers(model, facts.features):
+                layer.set_statistics(*feed.statistics(row.name))
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
     workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
@@ -136,10 +138,12 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
             feed.validation(),
             folder,
             multi_label=facts.multi_label,
+            paths=names.literal(recipe.model, "PATHS").get(recipe.train.drop_rule) or None,
+            seed=seed,
         )
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
-        test = training.measure(workdir.load(folder).model(), held_out, recipe.train, facts.multi_label)
+        test = training.measure(workdir.load(folder).classifier(), held_out, recipe.train, facts.multi_label)
     reported = progress.best_epoch if recipe.train.report == "best" else progress.epoch
     row = progress.history[reported - 1]
     validation = {name.removeprefix("val_"): row[name] for name in row if name.startswith("val_")}
@@ -199,20 +203,24 @@ def _facts(recipe, data, seed):
 
     dataset = datasets.load(recipe.data, data)
     if dataset.kind == "records":
-        records, encoder = Path(data), None
-    else:
-        encoder = extract.load_encoder(recipe, dataset)
-        rows = extract.feature_rows(recipe, encoder)
-        # A model that cannot be built should not wait for the extraction; any T and width will do here.
-        trial = [replace(r, shape=(1, 8) if len(r.shape) == 2 else (1, *r.shape[1:])) for r in rows]
-        _build(
-            recipe, trial, len(dataset.classes), dataset.multi_label, _standardized(recipe, encoder.weights)
-        )
-        records = extract.extract(dataset, recipe, encoder=encoder)
-    manifest = shards.read_manifest(records)
-    if encoder is None:
+        records = Path(data)
+        manifest = shards.read_manifest(records)
         extract.check_records(manifest, recipe)
-    weights = encoder.weights if encoder else _weights_of(manifest, recipe)
+        weights = _weights_of(manifest, recipe)
+    else:
+        loaded = encoders.load(recipe, demo=dataset.kind == "demo")
+        weights = loaded.weights
+        # A model that cannot be built should not wait for the extraction; any T and width will do here.
+        trial = [replace(r, shape=(1, *(r.shape[1:] if r.shape[2:] else (8,)))) for r in loaded.rows]
+        _build(
+            recipe,
+            _read(recipe, trial),
+            len(dataset.classes),
+            dataset.multi_label,
+            _standardized(recipe, weights),
+        )
+        records = extract.extract(dataset, recipe, encoders=loaded)
+        manifest = shards.read_manifest(records)
     split = splits.split(dataset, recipe.data, seed, manifest.ids)
     frames = recipe.data.frames or pipeline.mean_frames(manifest)
     facts = workdir.Facts(
@@ -220,14 +228,19 @@ def _facts(recipe, data, seed):
         source=source_of(recipe, data),
         records=absolute(str(records)),
         classes=list(dataset.classes),
-        features=[replace(row, shape=(frames, *row.shape[1:])) for row in manifest.features],
+        features=[
+            replace(row, shape=(frames, *row.shape[1:])) for row in _read(recipe, manifest.features, records)
+        ],
         listing=dataset.digest(),
         multi_label=dataset.multi_label,
-        weights=weights,
+        weights=weights["frames"],
+        audio_weights=weights["audio"],
         standardized=_standardized(recipe, weights),
     )
     shapes = ", ".join(f"{row.name} {row.shape} {row.dtype}" for row in facts.features)
-    facts.say(f"backbone {recipe.backbone.name}: weights {weights}")
+    parts = {"frames": f"backbone {recipe.backbone.name}", "audio": recipe.audio.name}
+    for name in recipes.read_by(recipe):
+        facts.say(f"{parts[name]}: weights {weights[name]}")
     facts.say(f"data set {facts.dataset}: {len(facts.classes)} classes; {shapes}")
     for line in (*dataset.notes, *split.notes):
         facts.say(line)
@@ -251,34 +264,60 @@ def _build(recipe, rows, num_classes, multi_label, standardize=False):
     return names.load("models", recipe.model).build_model(rows, num_classes, **arguments)
 
 
+def _read(recipe, rows, records=""):
+    """The rows that the model reads, in its order."""
+    there = {row.name: row for row in rows}
+    for name in recipes.read_by(recipe):
+        if name not in there:
+            raise ValueError(
+                f"{records}: {names.suggest('stream', name, there)}; {recipe.model} reads it: extract again"
+            )
+    return [there[name] for name in recipes.read_by(recipe)]
+
+
 def _standardized(recipe, weights):
     wanted = recipe.backbone.standardize
     if wanted == "auto":
-        return weights.startswith("random") and "standardize" in names.keyword_defaults(recipe.model)
+        drawn = any(weights[name].startswith("random") for name in recipes.read_by(recipe))
+        return drawn and "standardize" in names.keyword_defaults(recipe.model)
     return wanted == "yes"
 
 
-def _weights_of(manifest, recipe):
-    """The sentence of the weights behind given records; ValueError if the user asked for others.
+def _standardizers(model, rows):
+    """(row, its layer) of a model that standardises its features; of one stream, the layer bears no name."""
+    there = {layer.name: layer for layer in model.layers}
+    pairs = [(row, there.get("standardize") or there.get(f"standardize_{row.name}")) for row in rows]
+    return [(row, layer) for row, layer in pairs if layer]
 
-    `imagenet`, the default, takes what is there: the sentence is printed and stored.
+
+def _weights_of(manifest, recipe):
+    """Stream -> sentence of the weights behind given records; ValueError if the user asked for others.
+
+    The published ones, which are the default, take what is there: the sentence is printed and stored.
     """
-    there = str(manifest.settings.get("backbone.weights", "of unknown origin"))
-    asked = recipe.backbone.weights
-    if asked not in ("imagenet", "none"):
-        wanted = "random (" if asked == "random" else f"sha256 {files.sha256(asked)[:12]}"
-        if wanted not in there:
+    there = extract.weights_of(manifest)
+    asked = {"frames": recipe.backbone.weights, "audio": recipe.audio.weights}
+    for name in recipes.read_by(recipe):
+        if asked[name] in ("imagenet", "none", "audioset"):
+            continue
+        drawn = asked[name] == "random"
+        wanted = "random (" if drawn else f"sha256 {files.sha256(asked[name])[:12]}"
+        if name == "audio" and not drawn:  # its digest is of the tensors, not of the file
+            wanted = Path(asked[name]).name
+        if wanted not in there[name]:
+            field = "backbone.weights" if name == "frames" else "audio.weights"
             raise ValueError(
-                f"{manifest.folder}: these records were made with weights {there}, backbone.weights={asked}; "
-                "leave backbone.weights out, or extract again"
+                f"{manifest.folder}: these records were made with weights {there[name]}, "
+                f"{field}={asked[name]}; leave {field} out, or extract again"
             )
     return there
 
 
 def _has_statistics(model, facts):
     """Whether a model has statistics of features as wide as these."""
-    found = [layer for layer in model.layers if layer.name == "standardize"]
-    return bool(found) and tuple(found[0].mean.shape) == tuple(facts.features[0].shape[1:])
+    found = _standardizers(model, facts.features)
+    widths = [layer.mean.shape[0] == row.shape[-1] for row, layer in found]
+    return len(found) == len(facts.features) and all(widths)
 
 
 def _closing(folder, metrics):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvc import checkpoints, losses, metrics
@@ -23,7 +24,8 @@ from tfvc.callbacks import (
     patience_is_out,
     write_log,
 )
-from tfvc.optimizers import optimizer
+from tfvc.optimizers import by_path, optimizer
+from tfvc.workdir import probabilities_of
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -54,14 +56,15 @@ def precision(name):
         keras.config.set_dtype_policy(before)
 
 
-def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_label=False):
+def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_label=False, paths=None, seed=0):
     """Trains a model, or goes on where a killed run stopped.
 
     The order of the data must be a function of the step alone: `batches(first_step)` is asked again when a
     run goes on. With `train.deterministic`, a run that was killed ends with the weights of one that was not.
 
     Args:
-        model: a functional keras.Model, built under `precision(train.precision)` and its strategy's scope.
+        model: a functional keras.Model, built under `precision(train.precision)` and its strategy's scope. Of
+            several outputs `probabilities` is trained and judged; what is saved has all.
         train: `recipe.Train`.
         batches: function of the first step that returns an infinite dataset of (inputs, labels).
         steps_per_epoch: batches an epoch.
@@ -69,6 +72,9 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
         folder: of the run; gets `checkpoints/`, `logs/`, `log.csv`, `best.keras`.
         multi_label: whether a clip may have several labels; says which measures there are, and the loss
             where `train.loss` is `auto`.
+        paths: `visual`, `audio` -> names of the layers that stand still in the share `train.drop_visual`,
+            `train.drop_audio` of the steps (see `PathUpdates`); None = the model has no such paths.
+        seed: of the draw which path stands still.
 
     Returns:
         `(network, progress)`: the network with the weights of the last step, uncompiled, and a
@@ -76,31 +82,45 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
 
     Raises:
         ValueError: the loss, or a weight, is no longer finite (the step is named); a checkpoint of another
-            model.
+            model; shares of steps, or a first best epoch, that do not fit.
         Stopped: SIGINT or SIGTERM came; a checkpoint was saved.
     """
     folder = Path(folder)
+    drops = _drops(train, paths)
+    if train.report == "best" and train.best_from > train.epochs:
+        end = f"train.epochs={train.epochs}, or train.report=last"
+        raise ValueError(
+            f"train.best_from={train.best_from}: no epoch may be the best; expected at most {end}"
+        )
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
     with model.distribute_strategy.scope():
         measure = measures(multi_label)[0]
-        model.compile(optimizer(train), _loss(train, multi_label), metrics=[measure], jit_compile=train.jit)
-        model.optimizer.build(model.trainable_variables)
+        trained = _judgeable(model)
+        if drops:
+            trained = PathUpdates(trained, paths, drops, seed)
+            rule = by_path(train, len(trained.trainable_variables), trained.still)
+        else:
+            rule = optimizer(train)
+        trained.compile(rule, _loss(train, multi_label), metrics=[measure], jit_compile=train.jit)
+        trained.optimizer.build(trained.trainable_variables)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    progress = _progress(folder, bare, model.optimizer, train, steps_per_epoch)
+    progress = _progress(folder, bare, trained.optimizer, train, steps_per_epoch)
+    if drops:
+        trained.step = progress.step
 
-    tracker = next(m for m in model.metrics if m.name == "loss")
+    tracker = next(m for m in trained.metrics if m.name == "loss")
     wait, signals = DataWait(), Signals()
     meter = Meter(progress, lambda: {"loss": tracker, measure.name: measure}, wait)
     board = Board(folder / "logs", meter)
     callbacks = [meter, board, Books(bare, train, folder, meter, signals)]
     if validation is not None:
-        judge = keras.Model(model.input, model.output)
+        judge = keras.Model(model.input, probabilities_of(model))
         callbacks.insert(0, Validation(judge, validation, _judged(judge, train, multi_label)))
     try:
         with signals:
             while progress.epoch < train.epochs and not patience_is_out(train, progress):
                 done = progress.step - progress.epoch * steps_per_epoch
-                model.fit(
+                trained.fit(
                     wait.wrap(batches(progress.step)),
                     initial_epoch=progress.epoch,
                     epochs=progress.epoch + 1 if done else train.epochs,  # first the rest of a broken epoch
@@ -140,6 +160,153 @@ def _progress(folder, bare, rule, train, steps_per_epoch):
     return progress
 
 
+def _drops(train, paths):
+    """Name of a path -> share of the steps in which it stands still, {} where none ever does."""
+    drops = {"visual": train.drop_visual, "audio": train.drop_audio}
+    if not any(drops.values()):
+        return {}
+    given = " and ".join(f"train.drop_{path}={share}" for path, share in drops.items() if share)
+    if not paths:
+        raise ValueError(f"{given}: this model has no paths that could stand still; expected 0")
+    if sum(drops.values()) > 1:
+        raise ValueError(f"{given}: shares of the steps; expected a sum of at most 1")
+    return drops
+
+
+@keras.saving.register_keras_serializable(package="tfvc")
+class PathUpdates(keras.Model):
+    """A network of several paths, for a training in which a path stands still in some of the steps.
+
+        u ~ U(0, 1), one a step
+        step moves  all but the visual path    if u < drops["visual"]
+                    all but the audio path     else if u < drops["visual"] + drops["audio"]
+                    all                        else
+
+    The draw is made on the host, from seed and step alone: every replica gets the same, and a run that goes
+    on draws what an unbroken one would have. Each kind of step is a compiled function of its own. Population
+    statistics of batch norms move in every kind of step, as does all else that is not trained by gradient.
+    Compile it with `optimizers.by_path`, which says which moments move.
+
+    **Source**: Brousmiche, Rouat and Dupont 2021; the authors' program, by spec/mafnet.md.
+    **Differs**: the paper drops updates of the visual path; here either path may stand still.
+
+    Args:
+        network: keras.Model, inputs -> probabilities `(B, C)`. It is what is saved.
+        paths: name of a path -> names of the layers that stand still with it. Those that this variant of
+            the network lacks are passed over.
+        drops: name of a path -> share of the steps in which it stands still.
+        seed: of the draw.
+
+    Input: as the network. Output: as the network.
+
+    Attributes:
+        step: steps that the run has taken; set it where a run goes on.
+        still: name of a path -> indices of its variables among the trainable ones.
+
+    Raises:
+        ValueError: a path that is to stand still has no layer in the network.
+
+    Example:
+        >>> x, y = keras.Input((2,), name="x"), keras.Input((2,), name="y")
+        >>> both = [keras.layers.Dense(1, name="see")(x), keras.layers.Dense(1, name="hear")(y)]
+        >>> network = keras.Model([x, y], keras.layers.add(both))
+        >>> model = PathUpdates(network, {"visual": ["see"], "audio": ["hear"]}, {"visual": 0.25, "audio": 0})
+        >>> model.still["audio"], [model.drawn(step) for step in range(4)]
+        ([2, 3], ['visual', '', '', ''])
+    """
+
+    def __init__(self, network, paths, drops, seed=0, **kwargs):
+        super().__init__(**({"dtype": network.dtype_policy} | kwargs))
+        self.network, self.paths, self.drops, self.seed = network, paths, drops, seed
+        self.step = 0
+        self.still = {path: found for path, names in paths.items() if (found := self._indices(names))}
+        for path, share in drops.items():
+            if share and path not in self.still:
+                raise ValueError(
+                    f"train.drop_{path}={share}: this variant of the model has none of the layers "
+                    f"{', '.join(paths.get(path, ())) or '(none)'}; expected 0"
+                )
+        self._now_still = ""
+        self.build(network.input_shape)
+
+    def _indices(self, names):
+        layers = [layer for layer in self.network.layers if layer.name in names]
+        own = {id(v) for layer in layers for v in layer.trainable_variables}
+        return [i for i, v in enumerate(self.network.trainable_variables) if id(v) in own]
+
+    def build(self, input_shape):
+        """Nothing to make: the network is built."""
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Probabilities of a batch."""
+        return self.network(inputs, training=training)
+
+    def drawn(self, step):
+        """Name of the path that stands still in a step of the run, counted from 0; "" = none."""
+        point = np.random.default_rng([step, self.seed % 2**32, *b"paths"]).random()
+        for path, share in self.drops.items():
+            if point < share:
+                return path
+            point -= share
+        return ""
+
+    def make_train_function(self, force=False):
+        """Keras' function of one step, once for each kind of step; before them one that draws the kind."""
+        if self.train_function is not None and not force:
+            return
+        functions = {}
+        for path in ("", *self.still):
+            super().make_train_function(force=True)
+            functions[path] = self.train_function
+
+        def function(iterator):
+            self._now_still = self.drawn(self.step)  # for `train_step`, which the first such step traces
+            logs = functions[self._now_still](iterator)
+            self.step += 1
+            return logs
+
+        self.train_function = function
+
+    def train_step(self, data):
+        """One update of what does not stand still; as Keras' own in all else."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        still = self.still.get(self._now_still, ())
+        moving = [v for i, v in enumerate(self.trainable_variables) if i not in still]
+        with tf.GradientTape() as tape:
+            probabilities = self(x, training=True)
+            loss = self.compute_loss(x, y, probabilities, weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        whole = loss * self.distribute_strategy.num_replicas_in_sync  # it is a replica's share already
+        next(m for m in self.metrics if m.name == "loss").update_state(whole, sample_weight=tf.shape(y)[0])
+        self.optimizer.apply(tape.gradient(scaled, moving), moving)
+        return self.compute_metrics(x, y, probabilities, weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "paths": {path: list(names) for path, names in self.paths.items()},
+            "drops": dict(self.drops),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The model of a config, with fresh weights."""
+        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
+        return cls(**(config | {"network": network}))
+
+
+def _judgeable(model):
+    """The model itself, or where it has several outputs, its part that gives the probabilities alone."""
+    if probabilities_of(model) is model.output:
+        return model
+    part = keras.Model(model.input, probabilities_of(model), name=model.name)
+    part.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of half precision
+    return part
+
+
 def keep(network, folder, progress, report):
     """Writes `model.keras`, the weights that are reported.
 
@@ -162,6 +329,7 @@ def measure(model, dataset, train, multi_label=False):
         dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap` instead), floats;
         `clips`, how many there were.
     """
+    model = _judgeable(model)
     judged = _judged(model, train, multi_label)
     result = evaluated(model, dataset, judged)
     clips = int(keras.ops.convert_to_numpy(judged[0].count))

@@ -22,6 +22,7 @@ class Facts:
     features: list  # rows (Feature), with the final shapes: T frames
     multi_label: bool = False
     weights: str = ""  # backbone weights really used: "random (seed 0)", "imagenet", a file and its checksum
+    audio_weights: str = ""  # of the network for sound; "" where the model hears none
     standardized: bool = False
     listing: str = ""  # `datasets.Dataset.digest()`: shows whether clips or labels have changed since
     init_from: str = ""  # the run whose weights were the start
@@ -43,8 +44,15 @@ class Run:
     facts: Facts
     seed: int
 
+    def classifier(self):
+        """The trained model with one output, the probabilities (B, C); raises as `model`."""
+        import keras
+
+        model = self.model()
+        return keras.Model(model.input, probabilities_of(model), name=model.name)
+
     def model(self):
-        """The trained model. Raises FileNotFoundError where the run has not finished."""
+        """The trained model with all its outputs. Raises FileNotFoundError where the run has not finished."""
         import keras
 
         from tfvc import layers  # noqa: F401  registers the layers
@@ -62,9 +70,10 @@ class Run:
         rows = {row.name: row.shape for row in self.facts.features}
         inputs = dict(model.input).items()
         shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs if not _is_length(name, rows)}
-        if model.output_shape[-1] != len(self.facts.classes) or shapes != rows:
+        classes = probabilities_of(model).shape[-1]
+        if classes != len(self.facts.classes) or shapes != rows:
             raise ValueError(
-                f"{path}: {model.output_shape[-1]} classes of {shapes}, but recipe.json says "
+                f"{path}: {classes} classes of {shapes}, but recipe.json says "
                 f"{len(self.facts.classes)} of {rows}; put back the files that training wrote"
             )
         return model
@@ -95,6 +104,19 @@ class Run:
         if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts):
             raise ValueError(f"{path}: not the split of a run; train the run again")
         return tree
+
+
+def probabilities_of(model):
+    """KerasTensor (B, C) that loss and measures are of: a model's only output, or its `probabilities`.
+
+    Raises:
+        ValueError: several outputs, none of them of that name.
+    """
+    if not isinstance(model.output, (dict, list, tuple)):
+        return model.output
+    if not isinstance(model.output, dict) or "probabilities" not in model.output:
+        raise ValueError(f"model {model.name}: several outputs; expected a dict with `probabilities`")
+    return model.output["probabilities"]
 
 
 def save(path, recipe, facts, seed, split):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfvc.data import video
+from tfvc.data import audio, video
 
 BATCHES = 8  # decoded frames that wait for the network, in network batches
 
@@ -25,14 +25,17 @@ class DecodeAhead:
         options: of `video.iter_frames`.
         budget: decoded frames that may wait, over all files; half as many again for the file being taken.
         threads: decoders; None = one a processor.
+        streams: which of `frames` and `audio` are wanted; both come out of one pass over the file.
+        seconds: of sound that are enough; None: all.
     """
 
-    def __init__(self, paths, options, budget, threads=None):
+    def __init__(self, paths, options, budget, threads=None, streams=("frames",), seconds=None):
         self._paths, self._options, self._budget = list(paths), options, max(2, budget)
+        self._streams, self._seconds = streams, seconds
         self._threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._changed = threading.Condition()
-        self._jobs = {}  # index -> (future, queue of frames that wait, warnings)
+        self._jobs = {}  # index -> (future, queue of frames that wait, warnings, track of sound)
         self._submitted = self._waiting = self._head = 0
         self._closed = False
 
@@ -45,22 +48,27 @@ class DecodeAhead:
             self._changed.notify_all()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def take(self, index, warnings):
-        """Yields `(seconds, frame)` of file `index`; extends the list `warnings`.
+    def take(self, one):
+        """Yields `(seconds, frame)` of the file `one.index`; extends `one.warnings`, and gives it its track.
+
+        Args:
+            one: an `Encoded`.
 
         Raises:
-            MediaError: the file gave no frame.
+            MediaError: the file gave no frame, or, where only sound is wanted, no sound.
         """
+        index = one.index
         with self._changed:
             self._head = index
             self._changed.notify_all()
         while self._submitted < min(len(self._paths), index + self._budget):
             queue, found = collections.deque(), []
-            job = self._pool.submit(self._decode, self._submitted, queue, found)
+            track = audio.Track(seconds=self._seconds) if "audio" in self._streams else None
+            job = self._pool.submit(self._decode, self._submitted, queue, found, track)
             job.add_done_callback(self._wake)
-            self._jobs[self._submitted] = (job, queue, found)
+            self._jobs[self._submitted] = (job, queue, found, track)
             self._submitted += 1
-        job, queue, found = self._jobs.pop(index)
+        job, queue, found, one.track = self._jobs.pop(index)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: queue or job.done())
@@ -70,15 +78,23 @@ class DecodeAhead:
                 self._waiting -= 1
                 self._changed.notify_all()
             yield item
+        one.warnings.extend(found)
         job.result()  # raises what the decoder raised
-        warnings.extend(found)
 
-    def _decode(self, index, queue, found):
+    def _decode(self, index, queue, found, track):
         def may_go_on():
             own = index == self._head and len(queue) < max(1, self._budget // 2)
             return self._closed or self._waiting < self._budget or own
 
-        for item in video.iter_frames(self._paths[index], **self._options, warnings=found):
+        path = self._paths[index]
+        if "frames" not in self._streams:
+            with self._changed:  # sound makes no frames that could wait: bounded by files
+                self._changed.wait_for(lambda: self._closed or index <= self._head + 2 * self._threads)
+            if not self._closed:
+                audio.read_track(path, track, max_seconds=self._options["max_seconds"])
+            return
+        given = self._options | ({"track": track} if track else {})
+        for item in video.iter_frames(path, **given, warnings=found):
             with self._changed:
                 self._changed.wait_for(may_go_on)
                 if self._closed:
@@ -94,25 +110,34 @@ class DecodeAhead:
 
 @dataclass
 class Encoded:
-    """One file through decoder and network: all its features, none of its pictures (but for `frames`)."""
+    """One file through decoder and networks: all its features, none of its pictures (but for `frames`)."""
 
     index: int
     times: list = field(default_factory=list)  # seconds, one a frame
     rows: list = field(default_factory=list)  # features, one a frame
+    sound: np.ndarray = field(default_factory=lambda: np.zeros(0))  # features, one a second
+    track: audio.Track | None = None
     warnings: list = field(default_factory=list)
     reason: str = ""  # why there is nothing
     decoded: bool = False
 
 
-def encode_all(decoder, indices, encoder, batch_size):
+def encode_all(decoder, indices, encoders, batch_size):
     """Yields `Encoded` for each index, in order; network calls of `batch_size` frames across files.
 
-    The last call holds what remains: no call spans two of these loops.
+    The last call holds what remains: no call spans two of these loops. A file that lacks one stream of
+    several has a warning; one that lacks all has a `reason`.
+
+    Args:
+        decoder: a `DecodeAhead`.
+        indices: of its files.
+        encoders: `tfvc.encoders.Encoders`.
+        batch_size: frames a network call.
     """
     frames, owners, line = [], [], collections.deque()
 
     def flush():
-        for owner, row in zip(owners, encoder.encode(np.stack(frames)), strict=True):
+        for owner, row in zip(owners, encoders.pictures.encode(np.stack(frames)), strict=True):
             owner.rows.append(row)
         frames.clear()
         owners.clear()
@@ -121,19 +146,37 @@ def encode_all(decoder, indices, encoder, batch_size):
         one = Encoded(index)
         line.append(one)
         try:
-            for seconds, frame in decoder.take(index, one.warnings):
+            for seconds, frame in decoder.take(one):
                 one.times.append(seconds)
                 frames.append(frame)
                 owners.append(one)
                 if len(frames) == batch_size:
                     flush()
+            if not one.times and encoders.pictures:
+                one.reason = "no frame in it"
         except (video.MediaError, FileNotFoundError) as error:  # the latter: removed since it was listed
             one.reason = getattr(error, "reason", "no such file")
+        _hear(one, encoders)
         one.decoded = True
-        if not (one.times or one.reason):
-            one.reason = "no frame in it"
         while line and line[0].decoded and len(line[0].rows) == len(line[0].times):
             yield line.popleft()
     if frames:
         flush()
     yield from line
+
+
+def _hear(one, encoders):
+    """Encodes the sound; says which stream is absent, or why there is nothing at all."""
+    if not encoders.sound:
+        return
+    track, one.track = one.track, None
+    one.warnings.extend(track.warnings if track else [])
+    if track is not None and len(track.pieces):
+        one.sound = encoders.sound.encode_pieces(track.pieces, encoders.recipe.audio.output)
+        if one.reason and not one.times:
+            one.warnings.append(f"its pictures are absent: {one.reason}")
+            one.reason = ""
+    elif encoders.pictures and not one.reason:
+        one.warnings.append(f"its sound is absent: {track.reason}")
+    elif not one.reason:
+        one.reason = track.reason

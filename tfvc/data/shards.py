@@ -4,6 +4,7 @@
     shard-00000.tfrecord   records of `schema.serialize`
     shard-00000.json       its size, checksum, records and skipped clips; written after it
     skipped.csv            path,reason of every clip that could not be read
+    warnings.csv           path,warning of every clip that is damaged or lacks a stream
 
 Every file is written aside and renamed, and none holds a time or a duration: a run that was killed and
 started again leaves the same bytes as one that was not.
@@ -43,6 +44,7 @@ class Manifest:
     shard_count: int
     shards: list  # [{file, bytes, sha256, records: [{id, frames, bytes, labels, group, part}]}]
     skipped: list  # [(path, reason)]
+    warnings: list  # [(path, what of it is missing or damaged)]
     complete: bool
 
     @property
@@ -140,7 +142,7 @@ def done(folder, index):
     return isinstance(entry, dict) and shard.stat().st_size == entry.get("bytes")
 
 
-def write_shard(folder, index, records, skipped):
+def write_shard(folder, index, records, skipped, warnings=()):
     """Writes one shard and, once it lies there whole, its entry.
 
     Args:
@@ -149,6 +151,7 @@ def write_shard(folder, index, records, skipped):
         records: iterable of `(clip_id, serialized bytes, frames)`; consumed as it is written.
         skipped: list of `(path, reason)`; read after the last record, so that whoever yields the
             records may fill it on the way.
+        warnings: list of `(path, warning)`, likewise.
 
     Raises:
         ValueError: an id that the folder was not opened with.
@@ -172,12 +175,13 @@ def write_shard(folder, index, records, skipped):
                 entries.append(entry | {"labels": labels, "group": group, "part": part})
         checksum, size = files.sha256(temporary), temporary.stat().st_size
     side = {"file": shard.name, "bytes": size, "sha256": checksum, "records": entries}
-    skipped = [[str(path), str(reason)] for path, reason in skipped]
-    files.write_json(folder / f"{_name(index)}.json", side | {"skipped": skipped})
+    for key, pairs in (("skipped", skipped), ("warnings", warnings)):
+        side[key] = [[str(path), str(reason)] for path, reason in pairs]
+    files.write_json(folder / f"{_name(index)}.json", side)
 
 
 def finish(folder):
-    """Writes `skipped.csv` and the complete manifest from the shards' entries.
+    """Writes `skipped.csv`, `warnings.csv` and the complete manifest from the shards' entries.
 
     Raises:
         ValueError: a shard is still missing.
@@ -188,14 +192,16 @@ def finish(folder):
     if missing:
         raise ValueError(f"{folder}: {len(missing)} of {tree['shard_count']} shards are missing; {_AGAIN}")
     sides = _sides(folder, tree["shard_count"])
-    skipped = [row for side in sides for row in side.pop("skipped")]
-    with (
-        files.aside(folder / "skipped.csv") as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as f,
-    ):
-        csv.writer(f, lineterminator="\n").writerows([["path", "reason"], *sorted(skipped)])
-    tree = {k: v for k, v in tree.items() if k not in ("about", "shards", "skipped")}
-    tree |= {"complete": True, "shards": sides, "skipped": sorted(skipped)}
+    lists = {}
+    for key, column in (("skipped", "reason"), ("warnings", "warning")):
+        lists[key] = sorted(row for side in sides for row in side.pop(key, []))
+        with (
+            files.aside(folder / f"{key}.csv") as temporary,
+            open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as f,
+        ):
+            csv.writer(f, lineterminator="\n").writerows([["path", column], *lists[key]])
+    tree = {k: v for k, v in tree.items() if k not in ("about", "shards", *lists)}
+    tree |= {"complete": True, "shards": sides, **lists}
     files.write_json(folder / MANIFEST, tree)
     return _manifest(folder, tree)
 
@@ -292,6 +298,7 @@ def _manifest(folder, tree):
             features=rows_of(tree["features"]),
             shards=[_shard(k, shard, classes) for k, shard in enumerate(tree.get("shards", []))],
             skipped=[tuple(row) for row in tree.get("skipped", [])],
+            warnings=[tuple(row) for row in tree.get("warnings", [])],
             **head,
         )
         if len(set(manifest.ids)) < len(manifest.ids):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvc import export as of_clips
-from tfvc import files
+from tfvc import files, signatures
 from tfvc.data import schema, sources
 
 _FRAMES = 5  # of a drawn record
@@ -57,7 +57,7 @@ def served(run, model):
 
     examples = tf.TensorSpec((None,), tf.string, "examples")
     return {
-        "module": of_clips.holder(model),
+        "module": signatures.holder(model),
         "serving_default": tf.function(features, autograph=False).get_concrete_function(**specs),
         "serialized": tf.function(serialized, input_signature=[examples], autograph=False),
     }
@@ -74,7 +74,7 @@ def _compare(path, run, model):
     records = _records(run)
     parsed, _ = _parsed(tf.constant(records), run)
     inputs = {name: parsed[name].numpy() for name in dict(model.input)}
-    expected = model.predict_on_batch(inputs)
+    expected = {"probabilities": model.predict_on_batch(inputs)}
     given = {"serving_default": inputs, "serialized": {"examples": records}}
     return of_clips.differences(path, run, given, dict.fromkeys(given, expected))
 

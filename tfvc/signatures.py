@@ -1,0 +1,109 @@
+"""The functions of an exported run: from features, from records, from raw clips with the networks inside."""
+
+from tfvc import encoders
+
+
+def served(run, model, networks):
+    """The signatures as `tf.function`s, and under "module" the `tf.Module` that holds their variables."""
+    import tensorflow as tf
+
+    from tfvc.data import schema
+
+    rows, facts = {row.name: row for row in run.facts.features}, run.facts
+    size = encoders.frames_per_row(run.recipe)
+
+    def answer(inputs):
+        return outputs_of(model, inputs) | {"classes": tf.constant(facts.classes)}
+
+    def features(**inputs):
+        return answer(inputs)
+
+    def serialized(examples):
+        inputs, _, ids, _ = schema.parse_batch(
+            examples, list(rows.values()), len(facts.classes), facts.multi_label
+        )
+        return answer(inputs) | {"ids": ids}
+
+    def seen(frames, row):
+        """The rows of pictures (N, T * size, height, width, 3)."""
+        flat = networks.pictures.tensor(tf.reshape(frames, (-1, *frames.shape[2:])))
+        values = tf.reshape(flat, (-1, size, *row.shape[1:]))
+        values = tf.reduce_mean(tf.cast(values, "float32"), 1) if size > 1 else values[:, 0]
+        lit = tf.reduce_any(frames != 0, axis=(2, 3, 4))
+        return padded(values, tf.reduce_any(tf.reshape(lit, (-1, row.shape[0], size)), 2), row)
+
+    def heard(samples, row):
+        """The rows of sound (N, T, samples)."""
+        flat = networks.sound.tensor(tf.reshape(samples, (-1, samples.shape[2])))
+        return padded(flat[run.recipe.audio.output], tf.reduce_any(samples != 0, 2), row)
+
+    def padded(values, real, row):
+        """Rows (N, T, ...) in the stored dtype, zeros behind the last one that is real."""
+        values = tf.saturate_cast(values, row.dtype)
+        values = tf.ensure_shape(tf.reshape(values, (-1, *row.shape)), (None, *row.shape))
+        real = tf.math.cumsum(tf.cast(real, tf.int32), axis=1, reverse=True) > 0
+        real = tf.reshape(real, tf.concat([tf.shape(real), [1] * (len(row.shape) - 1)], 0))
+        return tf.where(real, values, tf.zeros([], row.dtype))
+
+    def raw(**given):
+        inputs = {"frames": seen(given["frames"], rows["frames"])} if "frames" in rows else {}
+        if "audio" in rows:
+            inputs["audio"] = heard(given["samples"], rows["audio"])
+        return answer(inputs)
+
+    def function(body, **signature):
+        specs = {
+            name: tf.TensorSpec((None, *shape), dtype, name) for name, (shape, dtype) in signature.items()
+        }
+        # Functions of keywords take no `input_signature`.
+        return tf.function(body, autograph=False).get_concrete_function(**specs)
+
+    module = holder(model)
+    if networks.pictures and networks.pictures.model is not None:
+        network = networks.pictures.model
+        module.held += [v.value for v in network.variables]
+        module.loaded = [getattr(layer, "loaded", None) for layer in network.layers]
+    found = {
+        "module": module,
+        "serving_default": function(features, **{row.name: (row.shape, row.dtype) for row in rows.values()}),
+        "serialized": function(serialized, examples=((), tf.string)),
+    }
+    if networks.sound and networks.sound.model is None:
+        print(f"no signature of raw clips: {networks.sound.weights} is a SavedModel of its own")
+        return found
+    if networks.sound:
+        module.held += [v.value for v in networks.sound.model.variables]
+    given = raw_shapes(run)
+    return found | {next(iter(given)): function(raw, **given)}
+
+
+def raw_shapes(run):
+    """Input of the raw signature -> (shape of one clip, dtype)."""
+    from tfvc.backbones import log_mel
+
+    given = {}
+    for row in run.facts.features:
+        if row.name == "frames":
+            count = row.shape[0] * encoders.frames_per_row(run.recipe)
+            given["frames"] = ((count, *run.recipe.backbone.size, 3), "uint8")
+        else:
+            given["samples"] = ((row.shape[0], log_mel.SAMPLES), "float32")
+    return given
+
+
+def outputs_of(model, inputs):
+    """What a model gives, by name."""
+    outputs = model(inputs, training=False)
+    return dict(outputs) if isinstance(outputs, dict) else {"probabilities": outputs}
+
+
+def holder(model):
+    """A `tf.Module` of a model's variables and nothing else.
+
+    The layers' own code stays out, so that no class is asked for on loading.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.held = [v.value for v in model.variables]
+    return module
