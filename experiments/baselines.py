@@ -3,7 +3,31 @@
 import numpy as np
 
 
-def class_prior(parts, num_classes, rows):
+def majority(parts, recipe, seeds=3):
+    """Every clip gets the class that most training clips have (the first of equals).
+
+    Args:
+        parts: `study.Clips`.
+        recipe: says how the clips are split.
+        seeds: the split is drawn with seeds 0, 1, ...; the values are the means over them.
+
+    Returns:
+        dict, `accuracy` over the test part, and `clips`, those of all splits.
+    """
+    from tfvc.data import datasets, splits
+
+    dataset = datasets.load(recipe.data, parts.source)
+    label = {clip.id: dataset.classes.index(clip.labels[0]) for clip in dataset.clips}
+    shares, clips = [], 0
+    for seed in range(seeds):
+        split = splits.split(dataset, recipe.data, seed)
+        train, test = (np.array([label[i] for i in ids]) for ids in (split.train, split.test))
+        shares.append(np.mean(test == np.bincount(train).argmax()))
+        clips += len(test)
+    return {"accuracy": float(np.mean(shares)), "clips": clips}
+
+
+def class_prior(parts, recipe, rows):
     """Every video gets the share of training videos that have each class.
 
     All videos have the same scores then; `GlobalAveragePrecision` puts wrong ones first among equals, so
@@ -11,7 +35,7 @@ def class_prior(parts, num_classes, rows):
 
     Args:
         parts: `study.Parts`.
-        num_classes: C.
+        recipe: of a row; says how many classes there are.
         rows: `recipe.Feature` rows that the records hold; one is enough, only labels are used.
 
     Returns:
@@ -19,6 +43,8 @@ def class_prior(parts, num_classes, rows):
     """
     from tfvc import metrics
     from tfvc.data import records
+
+    num_classes = recipe.data.num_classes
 
     def labels_of(patterns):
         for _, labels, _ in records.batches(records.Records(patterns, rows, num_classes), 512):

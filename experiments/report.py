@@ -12,9 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import results, study
-from experiments.run import label
-from tfvc import cli, files, plots
+from experiments import pictures, results, study
+from experiments.study import label
+from tfvc import cli, files, plots, recipe
 
 
 @dataclass
@@ -31,12 +31,13 @@ class Measured:
         return [run["metrics"]["test"][metric.name] * metric.scale for run in self.runs]
 
 
-def write(path=results.FILE, out="results"):
+def write(path=results.FILE, out="results", names=()):
     """Writes the page and the picture of every study that has lines.
 
     Args:
         path: `results.jsonl`.
         out: folder.
+        names: of the studies; none = all.
 
     Returns:
         list of the files written.
@@ -49,7 +50,7 @@ def write(path=results.FILE, out="results"):
     if not lines:
         raise FileNotFoundError(f"{path}: no results yet; make some with python -m experiments.run NAME")
     written = []
-    for name in sorted({line["study"] for line in lines}):
+    for name in sorted({line["study"] for line in lines} & set(names or [line["study"] for line in lines])):
         if name not in study.available():
             print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
             continue
@@ -60,14 +61,29 @@ def write(path=results.FILE, out="results"):
             text = page(a_study, table, mine, digest)
             temporary.write_text(text, encoding="utf-8")
         written.append(Path(out) / f"{name}.md")
-        curves = {m.row.title or m.row.name: _curves(a_study, m) for m in table if m.runs}
-        if curves:
-            title = next(m.title for m in a_study.metrics if m.name == a_study.choose_by)
-            figure = plots.curves(curves, "step", f"{title}, choosing part", a_study.title)
+        if figure := _picture(a_study, [m for m in table if m.runs]):
             with files.aside(Path(out) / f"{name}.png") as temporary:
                 figure.savefig(temporary, format="png", dpi=120)
             written.append(Path(out) / f"{name}.png")
     return written
+
+
+def _picture(a_study, table):
+    """Learning curves, or the first metric against the study's axis; None without runs."""
+    if not table:
+        return None
+    if a_study.axis:
+        (field, words), metric = a_study.axis, a_study.metrics[0]
+        points = [(recipe.flatten(a_study.recipe(m.row))[field], m.values(metric)) for m in table]
+        return pictures.sweep(points, words, metric.title, a_study.title)
+    title = next(m.title for m in a_study.metrics if m.name == a_study.choose_by)
+    curves = {m.row.title or m.row.name: _curves(a_study, m) for m in table}
+    return plots.curves(curves, _unit(table[0].runs[0]), f"{title}, choosing part", a_study.title)
+
+
+def _unit(run):
+    """What a run counts: steps or epochs."""
+    return "epoch" if "epoch" in run["curve"] else "step"
 
 
 def latest(lines):
@@ -79,16 +95,20 @@ def latest(lines):
 
 def measured(a_study, row, lines):
     """What the lines tell of a row, as the study is now: settings that it has no more are left out."""
-    mine = results.find(lines, row=row.name)
-    tried = {}
-    for choice in a_study.points():
-        found = results.find(mine, overrides=a_study.overrides(row, choice))
-        if chose := results.find(found, phase="choose"):
-            tried[choice] = chose[0]
-    top = results.best(tried.values(), a_study.choose_by)
-    choice = next((choice for choice, line in tried.items() if line is top), ())
-    runs = results.find(mine, overrides=a_study.overrides(row, choice), phase="report") if top else []
-    runs = {run["seed"]: run for run in runs}  # each seed counts once
+    mine, tried, points = results.find(lines, row=row.name), {}, a_study.points()
+
+    def found(choice, phase):
+        those = results.find(mine, overrides=a_study.overrides(row, choice), phase=phase)
+        return [line for line in those if line.get("recipe") == those[-1].get("recipe")]  # changed meanwhile
+
+    if a_study.chooses:
+        tried = {choice: chose[0] for choice in points if (chose := found(choice, "choose"))}
+        top = results.best(tried.values(), a_study.choose_by)
+        choice = next((choice for choice, line in tried.items() if line is top), None)
+    else:
+        choice = points[0]
+    runs = [] if choice is None else found(choice, "report")
+    runs, choice = {run["seed"]: run for run in runs}, choice or ()  # each seed counts once
     return Measured(row, tried, choice, [runs[seed] for seed in sorted(runs)])
 
 
@@ -111,7 +131,8 @@ def page(a_study, table, lines, others):
     ]
     parts += _orders(a_study, table)
     if any(m.runs for m in table):
-        parts.append(f"![learning curves]({a_study.name}.png)")
+        words = f"against the {a_study.axis[1]}" if a_study.axis else "learning curves"
+        parts.append(f"![{words}]({a_study.name}.png)")
     parts.append("## What differs from the paper\n\n" + _bullets(a_study.differs))
     if missing := _not_run(table):
         parts.append("## Rows that were not run\n\n" + _bullets(missing))
@@ -137,9 +158,11 @@ def spread(values):
 
 
 def _table(a_study, table, baseline):
-    printed = [m for m in a_study.metrics if any(m.name in row.printed for row in a_study.rows)]
+    printed = [*a_study.metrics, *a_study.also_printed]
+    printed = [m for m in printed if any(m.name in row.printed for row in a_study.rows)]
     heads = ["row", *(f"{m.title}: paper" for m in printed), *(f"{m.title}: here" for m in a_study.metrics)]
-    yield from _rule([*heads, "setting", "best step", "minutes", "parameters", "note"])
+    unit = next((_unit(run) for m in table for run in m.runs), "step")
+    yield from _rule([*heads, "setting", f"best {unit}", "minutes", "parameters", "note"])
     for m in table:
         row = m.row
         cells = [row.title or row.name, *(f"{row.printed.get(p.name, '')}" for p in printed)]
@@ -147,15 +170,16 @@ def _table(a_study, table, baseline):
             state = "**not run**" if row.not_run else "not run yet"
             yield _line([*cells, *[state] * len(a_study.metrics), "", "", "", "", row.note])
             continue
-        step = statistics.mean(run["metrics"]["validation"]["step"] for run in m.runs)
+        step = statistics.mean(run["metrics"]["validation"][unit] for run in m.runs)
         minutes = statistics.mean(run["seconds"] for run in m.runs) / 60
         cells += [spread(m.values(metric)) for metric in a_study.metrics]
         cells += [label(m.choice), f"{step:.0f}", f"{minutes:.1f}", f"{m.runs[0]['parameters']:,}", row.note]
         yield _line(cells)
     for line in baseline[:1]:
-        values = [f"{line['metrics']['test'][m.name] * m.scale:.1f}" for m in a_study.metrics]
-        note = "baseline: one prediction for all videos; of equals, wrong ones rank first"
-        yield _line([a_study.baseline_title, *[""] * len(printed), *values, "", "", "", "", note])
+        reached = line["metrics"]["test"]
+        values = [f"{reached[m.name] * m.scale:.1f}" if m.name in reached else "" for m in a_study.metrics]
+        cells = [a_study.baseline_title, *[""] * len(printed), *values, "", "", "", ""]
+        yield _line([*cells, a_study.baseline_note])
 
 
 def _orders(a_study, table):
@@ -211,10 +235,14 @@ def _circumstances(a_study, lines, others):
     trained = [line for line in lines if line["row"] != a_study.baseline_title]
     runs = {(run["row"], *run["overrides"], run["seed"]): run for run in trained}.values()
     data = lines[-1]["data"]
-    yield (
-        f"data {data['digest']}: {data['train']} files train, {data['validation']} choose, "
-        f"{data['test']} are reported"
-    )
+    if "train" in data:  # files of each part
+        words = f"{data['train']} files train, {data['validation']} choose, {data['test']} are reported"
+    else:
+        words = f"{data['name']}, {data['clips']} clips of {data['classes']} classes"
+    yield f"data {data['digest']}: {words}"
+    used = {(name, text) for run in runs for name, text in run.get("weights", {}).items() if text}
+    if used:
+        yield f"weights of the backbones: {'; '.join(f'{name}, {text}' for name, text in sorted(used))}"
     if others:
         yield f"{others} lines of other data are left out"
     for key in ("commit", "versions", "hardware"):
@@ -230,7 +258,8 @@ def _flat(value):
 def _curves(a_study, m):
     scale = next(metric.scale for metric in a_study.metrics if metric.name == a_study.choose_by)
     curves = [run["curve"] for run in m.runs]
-    return [(c["step"], [value * scale for value in c[a_study.choose_by]]) for c in curves]
+    unit = _unit(m.runs[0])
+    return [(c[unit], [value * scale for value in c[a_study.choose_by]]) for c in curves]
 
 
 def _bullets(lines):

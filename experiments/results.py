@@ -60,7 +60,7 @@ def find(lines, **wanted):
         >>> find([{"row": "a", "seed": 0}, {"row": "a", "seed": 1}], row="a", seed=1)
         [{'row': 'a', 'seed': 1}]
     """
-    return [line for line in lines if all(line[key] == value for key, value in wanted.items())]
+    return [line for line in lines if all(line.get(key) == value for key, value in wanted.items())]
 
 
 def best(lines, metric):

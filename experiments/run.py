@@ -1,16 +1,17 @@
-"""Runs a study: a table of a paper, row by row, beside the numbers that were printed.
+"""Runs studies: tables of a paper, row by row, beside the numbers that were printed.
 
     python -m experiments.run                            lists the studies
     python -m experiments.run mfb_table1 --data=FOLDER   chooses each row's setting, then trains its seeds
+    python -m experiments.run mafnet_table1 mafnet_table2   on the embedded demo set; several in one command
 
-Every finished run is a line of results.jsonl, and is not run again; the same command goes on where it was
-stopped. Without another --results, a run is not repeated after a change of code either: its line names the
-commit. `python -m experiments.report` writes the tables."""
+Every finished run is a line of results.jsonl, and is not run again, nor is what another study has run;
+the same command goes on where it was stopped. Without another --results, a run is not repeated after a
+change of code either, unless that changed its recipe: its line names the commit. At the end the tables are
+written, as by `python -m experiments.report`."""
 
 import csv
 import importlib.metadata
 import platform
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,16 +19,20 @@ from pathlib import Path
 from absl import flags
 
 import tfvc
-from experiments import benchmarks, results, study
+from experiments import benchmarks, report, results, study
+from experiments.study import label
 from tfvc import cli, files, recipe, train
+from tfvc import workdir as workdirs
 
 _ROOT = Path(__file__).resolve().parent.parent
+_PLACES = ("data.validation", "data.test")
 
 
 def run(a_study, *, data="", seeds=0, workdir="runs/studies", rows=(), path=results.FILE):
     """Runs what of a study has no line yet.
 
     Choosing: each row at each point of the grid, with seed 0; the best of the validation part is its setting.
+    Where there is one point, nothing is chosen.
     Reporting: that setting with seeds 0, 1, ...; seed 0 is the run that chose.
 
     Args:
@@ -48,19 +53,15 @@ def run(a_study, *, data="", seeds=0, workdir="runs/studies", rows=(), path=resu
 
 
 def _run(a_study, parts, chosen, seeds, workdir, path):
-    session = _Session(a_study, parts, describe(parts), workdir, path, results.read(path))
-    for row in chosen:  # a field that there is not is told before the first run, not after hours
-        for choice in a_study.points():
-            a_study.recipe(row, choice, parts)
     points = a_study.points()
+    # A field that there is not is told before the first run, not after hours.
+    recipes = [a_study.recipe(row, choice, parts) for row in chosen for choice in points]
+    session = _Session(a_study, parts, parts.describe(recipes), workdir, path, results.read(path))
     session.total = len(chosen) * (len(points) + seeds - 1)
     if a_study.baseline:
-        session.baseline(a_study.recipe(chosen[0]).data.num_classes)
+        session.baseline(recipes[0])
     for row in chosen:
-        tried = {choice: session.once(row, choice, 0, "choose") for choice in points}
-        top = results.best(tried.values(), a_study.choose_by)
-        choice = next(choice for choice, line in tried.items() if line is top)
-        print(f"{a_study.name}: {row.name} takes {label(choice)}", flush=True)
+        choice = session.choice(row, points)
         for seed in range(seeds):
             session.once(row, choice, seed, "report")
 
@@ -74,55 +75,87 @@ class _Session:
         self.total = self.done = 0
         self.circumstances = circumstances()  # of the code that runs, whatever is changed meanwhile
 
+    def choice(self, row, points):
+        """The setting of a row: the best of the points of the grid, each tried with seed 0."""
+        if not self.study.chooses:
+            return points[0]
+        tried = {choice: self.once(row, choice, 0, "choose") for choice in points}
+        top = results.best(tried.values(), self.study.choose_by)
+        choice = next(choice for choice, line in tried.items() if line is top)
+        print(f"{self.study.name}: {row.name} takes {label(choice)}", flush=True)
+        return choice
+
     def once(self, row, choice, seed, phase):
-        """The line of a run, which is trained unless it has one."""
-        overrides = self.study.overrides(row, choice)
-        key = {"row": row.name, "overrides": overrides, "seed": seed}
+        """The line of a run, which is trained unless it has one, here or in another study."""
+        resolved = self.study.recipe(row, choice, self.parts)
+        same = identity(resolved)
+        key = {"row": row.name, "overrides": self.study.overrides(row, choice), "seed": seed, "recipe": same}
         known = self._known(**key)
-        if phase == "choose" or seed:  # seed 0 is reported by the run that chose
+        found = known or self._elsewhere(same, seed)
+        if phase == "choose" or seed or not self.study.chooses:  # seed 0 is reported by the run that chose
             self.done += 1
             name = f"[{self.done}/{self.total}] {self.study.name}: {row.name}, {label(choice)}, seed {seed}"
-            print(f"{name}{f': has its line in {self.path}' if known else ''}", flush=True)
-        if same := results.find(known, phase=phase):
-            return same[0]
-        if known:  # one run may choose and be reported
-            return self._add({**known[0], "phase": phase})
+            where = f": has its line in {self.path}" if found else ""
+            where += f", as {found[0]['row']} of {found[0]['study']}" if found and not known else ""
+            print(f"{name}{where}", flush=True)
+        if line := next(iter(results.find(known, phase=phase)), None):
+            return line
+        if found:  # one run may choose and be reported, and be a row of two studies
+            mine = {**key, "study": self.study.name, "phase": phase, "choice": list(choice)}
+            return self._add({**found[0], **mine})
         _fresh_session()
         # Another setting of the study, or other data, is another folder.
-        folder = f"{label(choice)}-{recipe.digest([overrides, self.data['digest']])}"
+        folder = f"{label(choice)}-{recipe.digest([same, self.data['digest']])}"
         folder = self.workdir / self.study.name / row.name / folder / f"seed-{seed}"
-        resolved = self.study.recipe(row, choice, self.parts)
-        apart = resolved.train.evaluate_steps
-        measured = train.train(resolved, data=self.parts.train, workdir=folder, seed=seed)
+        measured = train.train(resolved, data=self.parts.source, workdir=folder, seed=seed)
+        facts = workdirs.load(folder).facts
+        further = self.study.further(folder) if self.study.further else {}
         line = self._add(
             {
                 **key,
                 "phase": phase,
                 "choice": list(choice),
                 "seconds": measured["training_seconds"],
-                "metrics": {part: measured[part] for part in ("validation", "test")},
+                "metrics": {"validation": measured["validation"], "test": measured["test"] | further},
                 "steps": measured["steps"],
                 "parameters": measured["parameters"],
-                "curve": curve(folder, self.study.choose_by, measured["steps"], apart),
+                "weights": {"frames": facts.weights, "audio": facts.audio_weights},
+                "curve": curve(
+                    folder, self.study.choose_by, measured["steps"], resolved.train.evaluate_steps
+                ),
             }
         )
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # three times the model's size each
         return line
 
-    def baseline(self, num_classes):
+    def baseline(self, resolved):
         """The line of what is reached without a model."""
         row = self.study.baseline_title
         if self._known(row=row):
             return
-        measured = self.study.baseline(self.parts, num_classes)
+        measured = self.study.baseline(self.parts, resolved)
         line = {"row": row, "overrides": [], "seed": 0, "phase": "report", "seconds": 0.0}
         self._add({**line, "metrics": {"test": measured}})
-        values = ", ".join(f"{m.name} {measured[m.name]:.4f}" for m in self.study.metrics)
+        names = [metric.name for metric in self.study.metrics if metric.name in measured]
+        values = ", ".join(f"{name} {measured[name]:.4f}" for name in names)
         print(f"{self.study.name}: {row}: {values}", flush=True)
 
-    def _known(self, **key):
-        found = results.find(self.lines, study=self.study.name, **key)
-        return [line for line in found if line["data"]["digest"] == self.data["digest"]]
+    def _known(self, recipe=None, **key):
+        """This study's lines of a run. Lines of older versions do not say which recipe theirs was."""
+        found = self._of_data(results.find(self.lines, study=self.study.name, **key))
+        return [line for line in found if line.get("recipe", recipe) == recipe]
+
+    def _elsewhere(self, same, seed):
+        """Lines of another study that tell of the same run all that this one asks."""
+        wanted = {metric.name for metric in self.study.metrics}
+        return [
+            line
+            for line in self._of_data(results.find(self.lines, recipe=same, seed=seed))
+            if wanted <= line["metrics"]["test"].keys() and self.study.choose_by in line["curve"]
+        ]
+
+    def _of_data(self, lines):
+        return [line for line in lines if line["data"]["digest"] == self.data["digest"]]
 
     def _add(self, line):
         line = {"study": self.study.name, "data": self.data} | self.circumstances | line
@@ -131,33 +164,20 @@ class _Session:
         return line
 
 
-def label(choice):
-    """A point of the grid, short.
+def identity(resolved):
+    """Hex digits that name a run but for its seed and data: its recipe's fields that are not the usual ones.
+
+    Where YouTube-8M's parts lie is no part of it; what they are, the data's digest says.
 
     Example:
-        >>> label(("train.learning_rate=0.01",))
-        'learning_rate=0.01'
+        >>> identity(recipe.get("mfb")) == identity(recipe.get("mfb", overrides=["train.steps=7"]))
+        False
     """
-    pairs = (text.partition("=") for text in choice)
-    return ",".join(f"{field.rpartition('.')[2]}={value}" for field, _, value in pairs) or "one-setting"
-
-
-def describe(parts):
-    """What tells data from other data, wherever they lie: names and sizes of the files of each part.
-
-    Returns:
-        dict: `digest`, and how many files each part has.
-    """
-    import tensorflow as tf
-
-    from tfvc.data import sources
-
-    listed = {part: sources.files(getattr(parts, part)) for part in ("train", "validation", "test")}
-    known = {
-        part: [[Path(file).name, tf.io.gfile.stat(file).length] for file in found]
-        for part, found in listed.items()
-    }
-    return {"digest": recipe.digest(known)} | {part: len(found) for part, found in listed.items()}
+    usual = recipe.flatten(
+        recipe.Recipe(resolved.model, resolved.fidelity)
+    )  # so that a new field changes none
+    fields = {key: value for key, value in recipe.flatten(resolved).items() if value != usual[key]}
+    return recipe.digest([resolved.model, {k: v for k, v in fields.items() if k not in _PLACES}])
 
 
 def circumstances():
@@ -186,18 +206,20 @@ def commit(folder=_ROOT):
 
 
 def curve(folder, metric, steps, evaluate_steps):
-    """The learning curve of a run, from its `log.csv`: `{"step": [...], metric: [...]}`.
+    """The learning curve of a run, from its `log.csv`: `{"step" or "epoch": [...], metric: [...]}`.
 
     Args:
         folder: of the run.
         metric: of the validation part.
         steps: how many there were in all.
-        evaluate_steps: from one evaluation to the next; 0 = they are evenly spread.
+        evaluate_steps: from one evaluation to the next; 0 = the run counts epochs.
     """
     with open(Path(folder) / "log.csv", encoding="utf-8", newline="") as f:
-        values = [float(row[f"val_{metric}"]) for row in csv.DictReader(f, delimiter=";")]
-    apart = evaluate_steps or steps / max(len(values), 1)
-    return {"step": [min(round(apart * k), steps) for k in range(1, len(values) + 1)], metric: values}
+        rows = list(csv.DictReader(f, delimiter=";"))
+    values = {metric: [float(row[f"val_{metric}"]) for row in rows]}
+    if not evaluate_steps:
+        return {"epoch": [int(row["epoch"]) for row in rows]} | values
+    return {"step": [min(evaluate_steps * k, steps) for k in range(1, len(rows) + 1)]} | values
 
 
 def _fresh_session():
@@ -208,7 +230,7 @@ def _fresh_session():
 
 
 def _listing():
-    lines = ["studies (python -m experiments.run NAME --data=...):"]
+    lines = ["studies (python -m experiments.run NAME ... --data=...):"]
     for name in study.available():
         each = study.load(name)
         lines += [f"  {name}: {each.title}", f"    {each.source}", f"    --data: {each.data}"]
@@ -220,21 +242,23 @@ def main(argv=None):
         if not arguments.paths:
             print(_listing())
             return
-        name, *more = arguments.paths
-        if more:
-            raise cli.Usage(f"unexpected argument {more[0]!r}; expected one study, and flags")
-        run(
-            study.load(name),
-            data=arguments.data,
-            seeds=arguments.seeds,
-            workdir=arguments.workdir,
-            rows=[row.strip() for row in arguments.rows if row.strip()],
-            path=arguments.results,
-        )
-        given = "" if arguments.results == results.FILE else f" --results={shlex.quote(arguments.results)}"
-        print(
-            f"all runs have their lines in {arguments.results}; tables: python -m experiments.report{given}"
-        )
+        rows = [row.strip() for row in arguments.rows if row.strip()]
+        if rows and len(arguments.paths) > 1:
+            raise cli.Usage(
+                f"--rows={','.join(rows)}: rows of one study; expected one, and not {arguments.paths}"
+            )
+        for each in [study.load(name) for name in arguments.paths]:
+            run(
+                each,
+                data=arguments.data,
+                seeds=arguments.seeds,
+                workdir=arguments.workdir,
+                rows=rows,
+                path=arguments.results,
+            )
+        print(f"all runs have their lines in {arguments.results}")
+        for file in report.write(arguments.results, arguments.out, arguments.paths):
+            print(f"written: {file}")
 
     values = flags.FlagValues()
     flags.DEFINE_string("data", "", "what the study reads; the list of studies says what", values)
@@ -242,6 +266,7 @@ def main(argv=None):
     flags.DEFINE_string("workdir", "runs/studies", "folder of the runs", values)
     flags.DEFINE_list("rows", [], "rows to run, as --rows=audio,mfb; empty: all", values)
     flags.DEFINE_string("results", results.FILE, "file that every finished run is appended to", values)
+    flags.DEFINE_string("out", "results", "folder of the pages and pictures", values)
     cli.launch("experiments.run", values, __doc__, command, argv, paths=True)
 
 

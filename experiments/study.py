@@ -26,15 +26,81 @@ class Metric:
 
 @dataclass(frozen=True)
 class Parts:
-    """How data are cut, as patterns of records."""
+    """YouTube-8M's records: how they are cut, as patterns."""
 
     train: str
     validation: str  # chooses settings and the moment to stop
     test: str  # is reported, and chooses nothing
 
+    demo = False
+
+    @property
+    def source(self):
+        """What `train` takes as `--data`."""
+        return self.train
+
     def overrides(self):
         """The recipe's fields that name the parts other than the training part."""
         return [f"data.validation={self.validation}", f"data.test={self.test}"]
+
+    def describe(self, recipes=()):
+        """What tells data from other data, wherever they lie: names and sizes of the files of each part.
+
+        Returns:
+            dict: `digest`, and how many files each part has.
+        """
+        import tensorflow as tf
+
+        from tfvc.data import sources
+
+        listed = {part: sources.files(getattr(self, part)) for part in ("train", "validation", "test")}
+        known = {
+            part: [[Path(file).name, tf.io.gfile.stat(file).length] for file in found]
+            for part, found in listed.items()
+        }
+        return {"digest": recipe.digest(known)} | {part: len(found) for part, found in listed.items()}
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips, which the recipe splits: what `--data` of the train command takes; "" = the demo set."""
+
+    source: str = ""
+
+    @property
+    def demo(self):
+        """Whether the recipe's settings for the embedded demo set are in force."""
+        return not self.source
+
+    def overrides(self):
+        """None: the parts are the recipe's."""
+        return []
+
+    def describe(self, recipes):
+        """What tells data from other data: clips, labels, groups and official parts.
+
+        Args:
+            recipes: of all rows.
+
+        Returns:
+            dict: `digest`, `name`, and how many `clips` and `classes` there are.
+
+        Raises:
+            ValueError: the rows read different clips, so that they cannot stand in one table.
+        """
+        from tfvc.data import datasets
+
+        found = [datasets.load(data, self.source) for data in {each.data: None for each in recipes}]
+        if other := next((d for d in found if d.digest() != found[0].digest()), None):
+            raise ValueError(
+                f"rows of one study read different clips ({found[0].name}, {other.name}); expected the same "
+                "data.kind, data.demo_form, data.clips and data.classes for all of them"
+            )
+        first = found[0]
+        return {"digest": first.digest(), "name": first.name} | {
+            "clips": len(first.clips),
+            "classes": len(first.classes),
+        }
 
 
 @dataclass(frozen=True)
@@ -44,6 +110,7 @@ class Row:
     Args:
         name: short; its folder and what `--rows` takes.
         overrides: recipe fields of this row, as `section.field=value`.
+        model: in place of the study's; empty = that.
         title: as the table calls it; empty = `name`.
         printed: metric -> number in the paper, in its unit; empty = the paper has no such row.
         note: what a reader must know of this row.
@@ -56,6 +123,7 @@ class Row:
     printed: dict = field(default_factory=dict)
     note: str = ""
     not_run: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,14 +137,20 @@ class Study:
         differs: sentences, what is not as in the paper.
         model, fidelity: of the recipe.
         common: overrides of all rows.
+        demo: further ones, on the embedded demo set only.
         rows: the table.
-        grid: field -> values tried to choose a row's setting, the same for all rows.
+        grid: field -> values tried to choose a row's setting, the same for all rows; {} = one setting.
         choose_by: metric of the validation part that chooses, higher is better; also the learning curve's.
         metrics: what is reported, of the test part.
-        parts: function of `--data`, gives `Parts`.
+        also_printed: numbers of the paper on data that are not measured here.
+        further: function of a finished run's folder, gives more metrics of its test part; None = none.
+        parts: function of `--data`, gives `Parts` or `Clips`.
         data: what `--data` must be, for messages.
-        baseline: function of `Parts` and the number of classes, gives metric -> value; None = no baseline.
+        baseline: function of those parts and the first row's recipe, gives metric -> value; None = none.
         baseline_title: its row in the table and in the lines.
+        baseline_note: what it is.
+        axis: a numeric field that the rows differ in, and its words: the picture shows the first metric
+            against it, in place of learning curves; () = learning curves.
         seeds: how many each row is reported with.
     """
 
@@ -93,8 +167,13 @@ class Study:
     data: str
     fidelity: str = "original"
     common: tuple = ()
+    demo: tuple = ()
+    also_printed: tuple = ()
+    further: Callable | None = None
     baseline: Callable | None = None
     baseline_title: str = "class prior"
+    baseline_note: str = "baseline: the most frequent class of the training clips for every clip"
+    axis: tuple = ()
     seeds: int = 3
 
     def points(self):
@@ -108,14 +187,21 @@ class Study:
         axes = [[f"{name}={value}" for value in values] for name, values in self.grid.items()]
         return list(itertools.product(*axes))
 
+    @property
+    def chooses(self):
+        """Whether there is more than one setting to choose from."""
+        return len(self.points()) > 1
+
     def overrides(self, row, choice=()):
         """All overrides of a row at a point of the grid."""
         return [*self.common, *row.overrides, *choice]
 
     def recipe(self, row, choice=(), parts=None):
         """The resolved recipe. Raises ValueError for a field or value that there is not."""
-        given = [*self.overrides(row, choice), *(parts.overrides() if parts else ())]
-        return recipe.get(self.model, self.fidelity, given)
+        demo = bool(parts) and parts.demo
+        given = [*(self.demo if demo else ()), *self.overrides(row, choice)]
+        given += parts.overrides() if parts else ()
+        return recipe.get(row.model or self.model, self.fidelity, given, demo=demo)
 
     def select(self, names=()):
         """The rows that are run, or those of some names.
@@ -147,6 +233,27 @@ def load(name):
     if name not in available():
         raise ValueError(suggest("study", name, available()))
     return importlib.import_module(f"experiments.studies.{name}").STUDY
+
+
+def label(choice):
+    """A point of the grid, short.
+
+    Example:
+        >>> label(("train.learning_rate=0.01",))
+        'learning_rate=0.01'
+    """
+    pairs = (text.partition("=") for text in choice)
+    return ",".join(f"{field.rpartition('.')[2]}={value}" for field, _, value in pairs) or "one-setting"
+
+
+def clips(data):
+    """Clips: a folder of them, a manifest, a data set's own folder; "" = the embedded demo set.
+
+    Example:
+        >>> clips("").demo
+        True
+    """
+    return Clips(os.path.abspath(data) if data else "")
 
 
 def pattern(*paths):

@@ -34,7 +34,7 @@ def run(options):
 
 
 def _backbone(name, options):
-    from tfvc import extract, recipe
+    from tfvc import encoders, extract, recipe
     from tfvc.data import datasets, shards
 
     settings = [f"backbone.name={name}", "backbone.weights=random", f"backbone.size={options['size']}"]
@@ -44,18 +44,19 @@ def _backbone(name, options):
     order = itertools.chain.from_iterable(shards.plan(dataset.clips, 64))
     dataset = dataclasses.replace(dataset, clips=list(order)[: options["clips"]])  # a mixture of the classes
     frames = _frames(dataset, plain)
-    encoder, fast = (extract.load_encoder(r) for r in (plain, half))
+    single, fast = (encoders.load(r) for r in (plain, half))
     with tempfile.TemporaryDirectory() as folder:
         number, kept = itertools.count(), {}
 
-        def ours(key, r, e):
+        def ours(key, r, networks):
             out = Path(folder) / f"{key}{next(number)}"
-            kept[key] = extract.extract(dataset, r, out=out, encoder=e)
+            kept[key] = extract.extract(dataset, r, out=out, encoders=networks)
 
+        model = single.pictures.model
         cases = {
-            "ours": lambda: ours("float32", plain, encoder),
-            "bare": lambda: encoder.model.predict(frames, batch_size=plain.backbone.batch_size, verbose=0),
-            "original": lambda: _original(dataset, plain, encoder.model),
+            "ours": lambda: ours("float32", plain, single),
+            "bare": lambda: model.predict(frames, batch_size=plain.backbone.batch_size, verbose=0),
+            "original": lambda: _original(dataset, plain, model),
             "bfloat16": lambda: ours("bfloat16", half, fast),
         }
         for case in cases.values():  # warm: compiled, and the clips in the system's cache

@@ -98,5 +98,6 @@ STUDY = Study(
     metrics=(Metric("gap", "GAP@20, %"), Metric("hit_at_one", "Hit@1, %")),
     parts=functools.partial(halves, what=_DATA),
     data=_DATA,
+    baseline_note="baseline: one prediction for all videos; of equals, wrong ones rank first",
     baseline=functools.partial(class_prior, rows=[Feature("mean_audio", (128,), "float32")]),
 )

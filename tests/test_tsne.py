@@ -1,0 +1,77 @@
+"""The sound's embedding before and after FiLM."""
+
+import json
+
+import numpy as np
+import pytest
+import sounded
+from sklearn.metrics import silhouette_score
+from studied import raised, stopped
+
+from experiments import pictures, tsne
+from tfvc import workdir
+from tfvc.data import pipeline
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return sounded.trained(root / "film", sounded.make_records(root / "records"))
+
+
+def test_embeddings_are_those_around_the_film(film):
+    run = workdir.load(film)
+    before, after, truth, classes = tsne.embeddings(run)
+    ids = run.split()["test"]
+    assert before.shape == after.shape == (len(ids), 8) and classes == list(sounded.CLASSES)
+    source = pipeline.Source(run.facts.records, run.facts.features, classes, False, ids)
+    (inputs, labels, _), *_ = pipeline.batches(source, len(ids))
+    assert truth.tolist() == np.argmax(labels, 1).tolist()
+    # The same by hand, of the clips with sound: the others' rows are all padding.
+    model = run.model()
+    block = model.get_layer("audio_block")
+    upstream = type(model)(model.input, block.input)
+    maps, condition, *masks = upstream(inputs)
+    y = block.bn(block._over_places(block.conv2, block._over_places(block.conv1, maps)))
+    modulated = block.film([y, condition]).numpy().mean((2, 3))
+    y = y.numpy().mean((2, 3))
+    real = np.any(inputs["audio"], axis=(2, 3, 4))
+    heard = real.any(1)
+    for found, rows in ((before, y), (after, modulated)):
+        mean = (rows * real[..., None]).sum(1)[heard] / real.sum(1)[heard, None]
+        np.testing.assert_allclose(found[heard], mean, atol=1e-4)
+    assert np.abs(before - after).max() > 0.1
+
+
+def test_the_silhouette_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 10)
+    embedding = rng.normal(size=(20, 3)) + 4 * truth[:, None]
+    assert tsne.silhouette(embedding, truth) == pytest.approx(silhouette_score(embedding, truth))
+    for labels in ([0, 0, 0], [0, 1, 2]):
+        assert "expected two classes" in raised(tsne.silhouette, embedding[:3], np.array(labels))
+
+
+def test_the_command_writes_a_picture_and_its_numbers(film, tmp_path, capsys):
+    assert stopped(tsne.main, f"--workdir={film}", f"--out={tmp_path}/a.png") == 0
+    assert "silhouette of the classes: before FiLM" in capsys.readouterr().out
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    tree = json.loads((tmp_path / "a.json").read_text())
+    assert tree["clips"] > 10 and set(tree["silhouette"]) == {"before", "after"}
+
+
+def test_a_run_without_film_is_refused_in_a_line(film, tmp_path, capsys):
+    records = workdir.load(film).facts.records
+    plain = sounded.trained(tmp_path / "plain", records, "model_args.film=none", "train.epochs=1")
+    capsys.readouterr()
+    assert stopped(tsne.main, f"--workdir={plain}") == 1
+    err = capsys.readouterr().err
+    assert "no FiLM in the audio path (model_args.film=none" in err and err.count("\n") == 1
+
+
+def test_maps_have_a_colour_a_class_and_more_classes_than_colours():
+    truth = np.arange(12)
+    figure = pictures.maps({"x": np.zeros((12, 2))}, truth, [f"c${k}" for k in truth])
+    points = figure.get_axes()[0].collections
+    looks = {(tuple(p.get_facecolor()[0]), p.get_paths()[0].vertices.tobytes()) for p in points}
+    assert len(points) == len(looks) == 12 and points[3].get_label() == r"c\$3"
