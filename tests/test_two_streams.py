@@ -180,6 +180,21 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(overrides,
         plan.settled(recipe.get("mafnet", "original", overrides))
 
 
+def test_real_clips_of_sight_and_sound_go_through_extraction(shared, tmp_path):
+    """GRID's talking faces, 44.1 kHz stereo, and a sound of ESC-10 without any picture."""
+    clips = sorted(shared("data/grid_av").glob("*.mpg"))[:3]
+    clips.append(sorted(shared("data/esc10").glob("*/*.ogg"))[0])
+    lines = ["id,path,labels", *(f"{clip.stem},{clip},{'ab'[k % 2]}" for k, clip in enumerate(clips))]
+    (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
+    r = recipe.get("mafnet", "original", [*SMALL, "audio.output=conv4_2", "data.frames=10"])
+    dataset = datasets.load(r.data, str(tmp_path / "clips.csv"))
+    manifest = shards.read_manifest(extract.extract(dataset, r, out=tmp_path / "records"))
+    assert [row.shape for row in manifest.features] == [(None, 1280), (None, 12, 8, 512)]
+    lengths = {record["id"]: record["frames"] for record in manifest.records}
+    assert sorted(lengths.values()) == [3, 3, 3, 5] and not manifest.skipped
+    assert [text.split(":")[0] for _, text in manifest.warnings] == ["its pictures are absent"]
+
+
 def test_a_record_without_a_stream_is_zeros(run):
     found = workdir.load(run)
     record = schema.serialize("a", [0], {}, shards.read_manifest(found.facts.records).features)

@@ -3,6 +3,7 @@
 **Source**: Hershey et al. (ICASSP 2017); AudioSet's release, `vggish_slim.py` and `vggish_postprocess.py`.
 """
 
+import functools
 import zipfile
 import zlib
 from pathlib import Path
@@ -307,12 +308,18 @@ def _randomize(model, seed):
 
 
 def _wrap(model, sentence, identity):
-    # Plain graph execution: XLA halves the speed of convolutions on a CPU. One signature: no retracing.
-    @tf.function(input_signature=[tf.TensorSpec((None, log_mel.SAMPLES), tf.float32)], autograph=False)
-    def forward(samples):
-        return model(log_mel.log_mel(samples)[..., None], training=False)
+    @functools.cache  # a network for each output: nothing is computed above it
+    def forward(output):
+        network = keras.Model(model.input, model.output[output])
 
-    return Vggish(model, lambda pieces, output: forward(pieces)[output].numpy(), sentence, identity)
+        # Plain graph execution: XLA halves the speed of convolutions on a CPU. One signature: no retracing.
+        @tf.function(input_signature=[tf.TensorSpec((None, log_mel.SAMPLES), tf.float32)], autograph=False)
+        def encode(samples):
+            return network(log_mel.log_mel(samples)[..., None], training=False)
+
+        return encode
+
+    return Vggish(model, lambda pieces, output: forward(output)(pieces).numpy(), sentence, identity)
 
 
 def _from_saved_model(handle):
