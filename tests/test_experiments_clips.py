@@ -39,7 +39,10 @@ def test_rows_of_mafnet_share_one_set_of_features(table):
         if key.startswith(("data.", "backbone.", "audio."))
     }
     assert {key: values for key, values in made_by.items() if len(values) > 1} == {}
-    assert all(text in " ".join(table.differs) for each in resolved for text in each.demo_overrides)
+    told = " ".join(table.differs)
+    for each in resolved:  # those in force, and no others: the width is the paper's
+        for text in each.demo_overrides:
+            assert (text in told) == (recipe.override(each, [text]) == each), text
     assert {each.data.demo_form for each in resolved} == {"multimodal"}
     plain = table.recipe(table.rows[0], parts=study.clips("somewhere"))
     assert plain.data.fps == 16 and plain.backbone.size == (224, 224)
