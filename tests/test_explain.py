@@ -8,15 +8,17 @@ from matplotlib.image import imread
 from test_track import clip
 
 from tfvc import explain, plots
-from tfvc.data import demo, video
+from tfvc import recipe as recipes
+from tfvc.data import demo
 
 BOTH = np.array([[0.1, 0.3], [0.05, 0.15], [0.3, 0.1]])  # T = 3, two streams
 
 
 def recipe(streams="frames,audio"):
-    return SimpleNamespace(
-        data=SimpleNamespace(streams=streams, max_seconds=60.0, max_pixels=video.MAX_PIXELS)
-    )
+    """Of a run that reads these streams."""
+    if streams in ("", "frames"):
+        return recipes.get("attention_boosted")
+    return recipes.get("mafnet", overrides=["model_args.modality=audio"] if streams == "audio" else [])
 
 
 def row(path, scores=BOTH, start=0.0, part="video", step=1.0):

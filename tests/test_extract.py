@@ -226,7 +226,7 @@ def test_a_clip_too_large_for_a_record_is_skipped_and_the_rest_goes_on(clips, tm
         video, "iter_frames", lambda path, **k: decoded.append(k["max_frames"]) or real(path, **k)
     )
     # As if a record ended after three frames of three floats and their framing: 4 s is too long.
-    monkeypatch.setattr(extract, "_LARGEST", 3 * (3 * 4 + extract._FRAME_BYTES))
+    monkeypatch.setattr(schema, "LARGEST", 3 * (3 * 4 + schema.FRAME_BYTES))
     r = small()
     folder = extract.extract(load(clips, r), r, out=tmp_path / "out", encoders=Encoders(r, Spy()))
     manifest = shards.read_manifest(folder)

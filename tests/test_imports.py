@@ -35,7 +35,7 @@ ARROWS = {
     "tfvc.data.ucf51": {"tfvc.cli", "tfvc.recipe", "tfvc.data", "absl"},
     "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
     | {"tfvc.backbones", "tfvc.data"},
-    "tfvc.feed": {"tensorflow", "tfvc.data"},
+    "tfvc.feed": {"tensorflow", "tfvc.names", "tfvc.data"},
     "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers", "tfvc.workdir"},
     "tfvc.optimizers": {"keras", "tfvc.names"},
     "tfvc.callbacks": _FIT,

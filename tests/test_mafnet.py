@@ -309,7 +309,7 @@ def test_original_is_the_authors_program():
         "backbone.size": (224, 224),
         "backbone.pooling": "avg",
         "audio.output": "conv4_2",
-        "train.optimizer": "adam",
+        "train.optimizer": "adam_tf1",
         "train.learning_rate": 1e-4,
         "train.batch_size": 32,
         "train.epochs": 300,

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_predict_weighs_each_stream_and_a_clip_without_sound_is_predicted_with_a
     (first, second), by = rows[0]["attention"], rows[0]["attention"][0]["by"]
     assert (first["time"], second["time"]) == (0.0, 1.0) and set(by) == {"frames", "audio"}
     assert sum(by.values()) == pytest.approx(first["weight"], abs=2e-4)
+    assert [row["missing"] for row in rows] == [[], ["audio"]]
     assert predict.predict(run, paths, tmp_path / "out.csv") == rows  # read back from the file
 
 
@@ -172,7 +174,11 @@ def test_a_clip_whose_picture_is_broken_keeps_its_sound(tmp_path, run, clips):
             "only for the stream audio",
         ),
         (["model_args.modality=audio", "model_args.film=none", "data.fps=3"], "only for the stream frames"),
-        (["train.drop_visual=0.7", "train.drop_audio=0.7"], "drop"),
+        (["train.drop_visual=0.7", "train.drop_audio=0.7"], "expected at most 1 together"),
+        (
+            ["model_args.modality=visual", "train.drop_visual=0.1"],
+            "reads frames alone and has no path to spare",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_read(overrides, message):
@@ -193,6 +199,39 @@ def test_real_clips_of_sight_and_sound_go_through_extraction(shared, tmp_path):
     lengths = {record["id"]: record["frames"] for record in manifest.records}
     assert sorted(lengths.values()) == [3, 3, 3, 5] and not manifest.skipped
     assert [text.split(":")[0] for _, text in manifest.warnings] == ["its pictures are absent"]
+
+
+def test_a_run_on_ready_features_is_exported_without_raw_clips_and_predicts_none(
+    run, clips, tmp_path, capsys
+):
+    found = workdir.load(run)
+    copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("export"))
+    facts = dataclasses.replace(found.facts, weights="converted (x)", audio_weights="converted (x)")
+    workdir.save(copy, found.recipe, facts, found.seed, found.split())
+    export.export(copy)
+    printed = capsys.readouterr().out
+    assert "no signature of raw clips: its features were given" in printed and "serialized: " in printed
+    with pytest.raises(ValueError, match=r"copy: trained on ready features \(converted \(x\)\)"):
+        predict.predict(copy, [clips / "low" / "low_0.mp4"])
+
+
+def test_a_run_in_half_precision_is_exported(run, tmp_path):
+    records = workdir.load(run).facts.records
+    r = recipe.get("mafnet", "original", [*SMALL, "train.epochs=2", "train.precision=bfloat16"])
+    train.train(r, data=records, workdir=str(tmp_path / "run"))
+    assert export.export(tmp_path / "run").is_dir()
+
+
+def test_folders_of_sound_are_read_where_sound_is(run, shared, tmp_path):
+    for k, sound in enumerate(sorted(shared("data/esc10").glob("*/*.ogg"))[:4]):
+        place = tmp_path / "sounds" / "ab"[k % 2] / sound.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(sound)
+    r = recipe.get("mafnet", "original", ["model_args.modality=audio"])
+    assert r.data.streams == "audio"
+    assert len(datasets.load(r.data, str(tmp_path / "sounds")).clips) == 4
+    both = workdir.load(run).recipe  # to predict, a stream may be missing
+    assert len(predict.listed([tmp_path / "sounds"], both)) == 4
 
 
 def test_a_record_without_a_stream_is_zeros(run):

@@ -64,7 +64,8 @@ _SHARED = {
     "data": (
         flags.DEFINE_string,
         "",
-        "folder of <class>/<clip>, UCF-101 folder, CSV/JSONL manifest, or extracted records; for mfb a "
+        "folder of <class>/<clip> (sound files where only sound is read), UCF-101's or AVE's folder, "
+        "CSV/JSONL manifest, Kinetics list (data.kind=kinetics_sounds), or extracted records; for mfb a "
         "pattern of YouTube-8M records, as 'yt8m/train*.tfrecord'; empty: the embedded demo set",
     ),
     "workdir": (

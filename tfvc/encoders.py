@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tfvc.recipe import Feature, digest, read_by, streams
 
-UNKNOWN = "of unknown origin"
+UNKNOWN, CONVERTED = "of unknown origin", "converted"  # how the sentence begins where no network is known
 
 
 def seconds_per_row(recipe):
@@ -120,6 +120,11 @@ def load(recipe, demo=False):
     return Encoders(recipe, pictures, sound)
 
 
+def ready_made(run):
+    """Whether a run's features were given by its user (`tfvc.convert`): no network here makes such."""
+    return any(text.startswith(CONVERTED) for text in (run.facts.weights, run.facts.audio_weights))
+
+
 def of_run(run, recipe=None, whole=False):
     """The networks that a finished run's features were made with.
 
@@ -129,8 +134,14 @@ def of_run(run, recipe=None, whole=False):
         whole: for all streams that were extracted; else for those that the model reads.
 
     Raises:
-        ValueError: the weights found now are not those of the run.
+        ValueError: the weights found now are not those of the run; or its features were ready-made.
     """
+    if ready_made(run):
+        raise ValueError(
+            f"{run.path}: trained on ready features ({run.facts.weights or run.facts.audio_weights}), and no "
+            "network here makes such from clips; expected records of tfvc.convert: --data of evaluate, or "
+            "signature serialized of the export"
+        )
     recipe, facts = recipe or run.recipe, run.facts
     if not whole:
         data = dataclasses.replace(recipe.data, streams=",".join(read_by(recipe)))

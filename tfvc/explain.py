@@ -103,7 +103,10 @@ def _window(row, recipe):
     cells = row["attention"]
     edges = [*(cell["time"] for cell in cells), row["end"]]
     if "by" in cells[0]:
-        scores = {name: [cell["by"][name] for cell in cells] for name in cells[0]["by"]}
+        absent = dict.fromkeys(row.get("missing", ()), "\n(not in this file)")
+        scores = {
+            f"{name}{absent.get(name, '')}": [cell["by"][name] for cell in cells] for name in cells[0]["by"]
+        }
     else:
         streams = read_by(recipe)
         name = streams[0] if len(streams) == 1 else "weight"

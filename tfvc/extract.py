@@ -24,8 +24,6 @@ EXTRACTION = 1
 _SAMPLE = 32  # clips whose duration is looked up to estimate the disk
 _RECORD_BYTES = 96  # framing, id and labels of one record
 _END = 4096  # bytes at either end of a clip that tell it from another
-_FRAME_BYTES = 32  # framing of one frame
-_LARGEST = 2**31 - 2**17  # bytes of a record: a protocol buffer ends at 2 GiB
 _SMALLER = "lower data.fps, pool the features, or cut the clip"
 _MADE_BY = {  # stream -> what records and run must have in common, or the model would meet other features
     "frames": (
@@ -246,7 +244,7 @@ def _fill(folder, plan, todo, dataset, encoders):
     clips = [c for k in todo for c in plan[k]]
     total = sum(map(len, plan))
     bar = cli.progress(total, total - len(clips), "clip")
-    most = _LARGEST // sum(schema.frame_bytes(row) + _FRAME_BYTES for row in rows)
+    most = schema.LARGEST // sum(schema.frame_bytes(row) + schema.FRAME_BYTES for row in rows)
     enough = min(recipe.data.frames or most + 1, most + 1)
 
     def records(first, count, skipped, warnings):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfvc import names
 from tfvc.data import pipeline
 
 
@@ -34,6 +35,8 @@ class Feed:
             facts.say(
                 f"batch of {min(asked, clips)} shrunk to {self.batch}, a multiple of {replicas} replicas"
             )
+        if self.batch == replicas and "momentum" in names.keyword_defaults(recipe.model):
+            facts.say("a batch of one clip a replica: batch norms cannot tell clips apart, little is learnt")
         left = clips % (self.batch if recipe.train.drop_remainder else replicas)
         if left:
             same = "" if recipe.train.shuffle else ", the same ones each time"

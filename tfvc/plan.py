@@ -91,6 +91,11 @@ def _check_streams(recipe):
         if odd:
             raise ValueError(f"{odd}={flat[odd]}: {recipe.model} has no paths to drop; leave it out")
     drops = recipe.train.drop_visual + recipe.train.drop_audio
+    if drops and len(needed) == 1:
+        raise ValueError(
+            f"train.drop_visual + train.drop_audio = {drops:g}: this {recipe.model} reads {needed[0]} alone "
+            "and has no path to spare; leave it out"
+        )
     if drops > 1:
         raise ValueError(f"train.drop_visual + train.drop_audio = {drops:g}: expected at most 1 together")
     if recipe.train.report == "best" and recipe.train.best_from > recipe.train.epochs:

@@ -45,7 +45,8 @@ def predict(run_folder, paths, output="", overrides=(), explain=""):
         `top` (list of {label, score}, best first), `attention` (list of {time,
         weight}, which sum to at most 1: padding may hold the rest; empty where the model has none, and
         for the whole of a video in windows; of a model that scores each of several streams also `by`, a dict
-        stream -> its share of the weight). The scores of the whole are the mean of its windows'.
+        stream -> its share of the weight), and of such a model `missing`, the streams that the video has not
+        (zeros stand in their place). The scores of the whole are the mean of its windows'.
 
     Raises:
         FileNotFoundError: a path that is not there.
@@ -200,14 +201,17 @@ def _rows(path, features, frames, predictor, classes, recipe):
     starts = window_starts(count, length, recipe.predict.window_step)
     probabilities, attention = predictor(features, starts)
     streams = [row.name for row in predictor.rows]
-    whole = {"path": path, "part": "video", "start": 0.0, "end": round(times[-1] + second, 3)}
+    about = {"path": path}
+    if len(streams) > 1:
+        about["missing"] = [name for name in streams if name not in features]
+    whole = about | {"part": "video", "start": 0.0, "end": round(times[-1] + second, 3)}
     whole["top"] = _top(probabilities.mean(axis=0), classes, recipe.predict.top_k)
     if len(starts) == 1:
         return [whole | {"attention": _timed(attention, 0, times, streams)}]
     rows = [whole | {"attention": []}]
     for i, start in enumerate(starts):
         seen = times[start : start + length]
-        row = {"path": path, "part": "window", "start": round(seen[0], 3), "end": round(seen[-1] + second, 3)}
+        row = about | {"part": "window", "start": round(seen[0], 3), "end": round(seen[-1] + second, 3)}
         row["top"] = _top(probabilities[i], classes, recipe.predict.top_k)
         rows.append(row | {"attention": _timed(attention, i, seen, streams)})
     return rows
@@ -276,8 +280,10 @@ class _Table:
 
 def _lines(rows):
     """The rows as those of a CSV file, its header first."""
-    yield header(max((len(row["top"]) for row in rows), default=0))
-    yield from map(line, rows)
+    several = any("missing" in row for row in rows)
+    yield header(max((len(row["top"]) for row in rows), default=0)) + ["missing"] * several
+    for row in rows:
+        yield line(row) + [" ".join(row.get("missing", ()))] * several
 
 
 def header(k):
@@ -308,8 +314,10 @@ def row_of(row):
     """The row of a line of a CSV output, as `csv.DictReader` gives it."""
     k = sum(name.startswith("label_") for name in row)
     top = [{"label": row[f"label_{i}"], "score": float(row[f"score_{i}"])} for i in range(1, k + 1)]
+    missing = {"missing": row["missing"].split()} if "missing" in row else {}
     return {
         "path": row["path"],
+        **missing,
         "part": row["part"],
         "start": _number(row["start"]),
         "end": _number(row["end"]),

@@ -181,6 +181,9 @@ def get(model, fidelity="original", overrides=(), backbone="", demo=False):
     # A recipe may settle what follows from its own arguments, but never what the user set.
     if hasattr(module, "resolve"):
         recipe = module.resolve(recipe, set(map(key_of, overrides)))
+    if names.literal(model, "STREAMS"):  # said, not left to be found out: data sets look at it too
+        data = dataclasses.replace(recipe.data, streams=recipe.data.streams or ",".join(read_by(recipe)))
+        recipe = dataclasses.replace(recipe, data=data)
     return check(recipe)
 
 

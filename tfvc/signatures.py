@@ -59,7 +59,7 @@ def served(run, model, networks):
         return tf.function(body, autograph=False).get_concrete_function(**specs)
 
     module = holder(model)
-    if networks.pictures and networks.pictures.model is not None:
+    if networks and networks.pictures and networks.pictures.model is not None:
         network = networks.pictures.model
         module.held += [v.value for v in network.variables]
         module.loaded = [getattr(layer, "loaded", None) for layer in network.layers]
@@ -68,13 +68,21 @@ def served(run, model, networks):
         "serving_default": function(features, **{row.name: (row.shape, row.dtype) for row in rows.values()}),
         "serialized": function(serialized, examples=((), tf.string)),
     }
-    if networks.sound and networks.sound.model is None:
-        print(f"no signature of raw clips: {networks.sound.weights} is a SavedModel of its own")
+    if not takes_clips(networks):
+        why = (
+            f"{networks.sound.weights} is a SavedModel of its own" if networks else "its features were given"
+        )
+        print(f"no signature of raw clips: {why}")
         return found
     if networks.sound:
         module.held += [v.value for v in networks.sound.model.variables]
     given = raw_shapes(run)
     return found | {next(iter(given)): function(raw, **given)}
+
+
+def takes_clips(networks):
+    """Whether the networks (None: unknown) can be part of an export."""
+    return bool(networks) and not (networks.sound and networks.sound.model is None)
 
 
 def raw_shapes(run):

@@ -65,7 +65,7 @@ def load(data, source, *, labelled=True, least_classes=2, media=True):
     extracted records -> its records; AVE's folder -> ave; a folder with official UCF-101 lists in or next to
     it -> ucf101; any other folder -> `<class>/<clip>`. Groups that are not given are read off UCF-101's names
     (`..._g01_c02`). `data.classes` keeps the clips of the classes that a file names. Where only sound is
-    asked for (`data.streams` is `audio`), files of sound are clips too.
+    asked for (`data.streams` is `audio`), files of sound are clips too; to predict, where sound is asked for.
 
     Args:
         data: `recipe.Data`.
@@ -90,7 +90,9 @@ def load(data, source, *, labelled=True, least_classes=2, media=True):
         ...     [clip.id for clip in load(Data(), root).clips]
         ['jump/clip', 'run/clip']
     """
-    kind, suffixes = kind_of(data, source), MEDIA | SOUND if data.streams == "audio" else MEDIA
+    streams = data.streams.replace(" ", "").split(",")
+    heard = streams == ["audio"] or ("audio" in streams and not labelled)
+    kind, suffixes = kind_of(data, source), MEDIA | SOUND if heard else MEDIA
     if kind == "demo":
         if source:
             raise ValueError(f"--data={source}: data.kind=demo takes no --data")
@@ -113,7 +115,7 @@ def load(data, source, *, labelled=True, least_classes=2, media=True):
         found = _folder(Path(source), suffixes)
         if kind == "ucf101":
             found = _official(found, _lists(data, source), data.list_number)
-    if labelled and data.classes:
+    if labelled and data.classes and kind != "kinetics_sounds":  # its reader has done so, and says it
         found = only(found, data.classes)
     if labelled and len(found.classes) < least_classes:
         raise ValueError(

@@ -22,7 +22,8 @@ DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
 IDS = ("id", "video_id")
 SEGMENTS = {"segment_labels": tf.int64, "segment_start_times": tf.int64, "segment_scores": tf.float32}
 SEGMENT_FRAMES = 5
-_LARGEST = 2**31 - 2**16  # a protocol buffer ends at 2 GiB
+LARGEST = 2**31 - 2**17  # bytes of a record: a protocol buffer ends at 2 GiB
+FRAME_BYTES = 32  # framing of one frame
 
 
 def serialize(clip_id, labels, features, rows, *, packed=False, segments=()):
@@ -79,7 +80,7 @@ def serialize(clip_id, labels, features, rows, *, packed=False, segments=()):
                 f"{clip_id}: {row.name} is {value.dtype} {value.shape}; expected {row.dtype} ({expected})"
             )
         size += value.nbytes
-        if size > _LARGEST:
+        if size > LARGEST:
             raise ValueError(f"{clip_id}: over 2 GiB of features; lower data.fps, pool, or cut the clip")
         value = np.ascontiguousarray(value, _stored(row))
         if vector:
