@@ -1,6 +1,7 @@
 """Sound and pictures of one pass over a file: `tfvc.data.audio.Track` with `iter_frames` and alone."""
 
 import math
+from fractions import Fraction
 
 import av
 import golden_audio
@@ -39,6 +40,37 @@ def clip(path, seconds=2, sound=2.0, rate=22050, fps=10):
     return path
 
 
+def apart(path, late, start=0.0, seconds=3, sound=3.0, rate=48000):
+    """A clip whose pictures start at a given time, and its tone `late` seconds behind them."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg2video" if path.suffix == ".mpg" else "mpeg4", rate=25)
+        picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
+        tone = container.add_stream("mp2" if path.suffix == ".mpg" else "aac", rate=rate, layout="mono")
+        form, frames = tone.format.name, []
+        for i, grey in enumerate(ramp(round(seconds * 25))):
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            frame.pts, frame.time_base = round(start * 25) + i, Fraction(1, 25)
+            frames.append((frame.time, picture, frame))
+        t = np.arange(round(sound * rate)) / rate
+        wave = 0.4 * np.sin(2 * np.pi * 300 * (1 + np.floor(t)) * t)
+        wave = np.int16(wave * 32767) if form.startswith("s16") else np.float32(wave)
+        for i in range(0, wave.size, 1152):
+            frame = av.AudioFrame.from_ndarray(wave[None, i : i + 1152], format=form, layout="mono")
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = round((start + late) * rate) + i
+            frames.append((frame.time, tone, frame))
+        for _, stream, frame in sorted(frames, key=lambda one: one[0]):
+            container.mux(stream.encode(frame))
+        container.mux([*picture.encode(None), *tone.encode(None)])
+    return path
+
+
+def begins(track):
+    """The second at which the first sound is heard."""
+    at = int(np.flatnonzero(np.abs(track.pieces.ravel()) > 0.05)[0])
+    return at // 15600 + at % 15600 / 16000
+
+
 def pitches(track):
     """The loudest frequency of each second in Hz."""
     spectrum = np.abs(np.fft.rfft(track.pieces))
@@ -71,8 +103,9 @@ def test_real_sounds(shared):
     assert sounds
     for path in sounds:
         track = read_track(path, Track())
-        assert len(track.pieces) == math.ceil(video.streams(path).seconds)
-        np.testing.assert_allclose(track.pieces, expected(path), atol=1e-6)
+        seconds = math.ceil(video.streams(path).seconds - 0.15)  # a shorter rest is filling: see `Track`
+        assert len(track.pieces) == seconds
+        np.testing.assert_allclose(track.pieces, expected(path)[:seconds], atol=1e-6)
         np.testing.assert_array_equal(read_track(path, Track(seconds=2)).pieces, track.pieces[:2])
 
 
@@ -139,6 +172,63 @@ def test_enough_frames_leave_the_rest_of_the_sound_to_be_heard(tmp_path, monkeyp
     assert len(read_frames(path, track=few).frames) == 6
     assert 40 < decoded.count("audio") < 60  # packets of 1024 samples
     np.testing.assert_array_equal(few.pieces, whole.pieces[:2])
+
+
+@pytest.mark.parametrize("form", ["mp4", "mkv", "ts", "mpg"])
+def test_sound_stands_where_it_is_heard(tmp_path, form):
+    def tracks(late, start):
+        both, path = Track(), apart(tmp_path / f"v.{form}", late, start)
+        got = read_frames(path, track=both)
+        assert got.times == pytest.approx([0, 1, 2], abs=0.01) and not got.warning + both.reason
+        np.testing.assert_array_equal(read_track(path, Track()).pieces, both.pieces)
+        return both
+
+    together = tracks(0, 1.4)  # both streams start late: no offset
+    assert begins(together) < 0.03 and pitches(together) == [300, 600, 900]
+    for start in (0, 1.4):
+        late = tracks(2, start)
+        assert begins(late) == pytest.approx(2, abs=0.03) and not late.pieces[:1].any()
+        assert pitches(late) == [0, 0, 300, 600, 900]
+    assert not tracks(0.5, 0).pieces[0, :7300].any()
+    early = tracks(-1, 2)
+    assert begins(early) < 0.03 and pitches(early) == [600, 900]
+
+
+def test_sound_out_of_range_says_so(tmp_path, monkeypatch):
+    late = apart(tmp_path / "late.mkv", 5, sound=0.1)
+    whole = read_track(late, Track())
+    assert len(whole.pieces) == 6 and begins(whole) == pytest.approx(5, abs=0.03)  # short, but no filling
+    assert len(read_track(late, Track(seconds=5.5)).pieces) == 6
+    monkeypatch.setattr(audio, "header_seconds", lambda *given: 0.0)  # a header that says nothing
+    for track, most in ((Track(seconds=5), 60), (Track(), 5)):
+        read_track(late, track, max_seconds=most)
+        assert track.reason == "its sound starts 5.0 s behind the start of the pictures"
+        assert not len(track.pieces)
+    early = apart(tmp_path / "early.mkv", -4, start=4)
+    assert read_track(early, Track()).reason == "its sound ends before the pictures start"
+    assert "4.0 s before" in read_track(early, Track(), max_seconds=3.5).reason
+
+
+def test_streams_without_times_and_sound_alone_start_together(tmp_path, monkeypatch):
+    path = apart(tmp_path / "v.mkv", 2)
+    assert begins(read_track(path, Track())) == pytest.approx(2, abs=0.03)
+    monkeypatch.setattr(audio, "pictures_start", lambda container: None)  # a header that says nothing
+    assert begins(read_track(path, Track())) < 0.03
+    monkeypatch.undo()
+    monkeypatch.setattr(video, "_video_stream", lambda container: None)  # the cover of a song
+    assert begins(read_track(path, Track())) < 0.03
+
+
+def test_longer_sound_does_not_make_pictures_look_truncated(tmp_path, monkeypatch):
+    path = apart(tmp_path / "v.mkv", 2, sound=6.0)
+    promised = []
+    inner = video._promised
+    monkeypatch.setattr(video, "_promised", lambda *given: promised.append(inner(*given)) or promised[-1])
+    for data, seconds in ((path.read_bytes(), 3), (path.read_bytes().replace(b"DURATION", b"DIRECTOR"), 0)):
+        path.write_bytes(data)
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].duration is None and container.duration / av.time_base > 7.9
+        assert read_frames(path).warning == "" and promised.pop() == pytest.approx(seconds, abs=0.1)
 
 
 def test_a_clip_without_sound_says_so_and_a_track_can_be_used_again(tmp_path):

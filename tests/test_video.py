@@ -66,7 +66,8 @@ def test_variable_frame_rate_keeps_the_first_frame_not_before_each_second(tmp_pa
 
 def test_start_time_is_subtracted(tmp_path):
     path = write(tmp_path / "v.mkv", ramp(20), [5 + i / 10 for i in range(20)])
-    assert read_frames(path).times == pytest.approx([0, 1], abs=2e-3)
+    got = read_frames(path)
+    assert got.times == pytest.approx([0, 1], abs=2e-3) and not got.warning
 
 
 def test_a_rate_above_the_files_repeats_frames(clip):
@@ -233,9 +234,12 @@ def test_a_cut_file_gives_what_is_there_and_a_warning(tmp_path, form):
     noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
     demo.write_clip(path, noise, 10)
     assert len(read_frames(path).frames) == 4
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    got = read_frames(path)
-    assert 2 <= len(got.frames) <= 3 and "partly decodable" in got.warning
+    whole = path.read_bytes()
+    # without the tag of its stream, Matroska's duration of the file must do
+    for data in (whole, whole.replace(b"DURATION", b"DIRECTOR")):
+        path.write_bytes(data[: len(data) * 6 // 10])
+        got = read_frames(path)
+        assert 2 <= len(got.frames) <= 3 and "partly decodable" in got.warning
 
 
 @pytest.mark.parametrize(

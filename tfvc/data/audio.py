@@ -18,10 +18,12 @@ from tfvc.data.video import (
     nothing,
     opened,
     packets_of,
+    pictures_start,
     refuse_longer,
 )
 
 _FILLING = 0.15  # seconds: a last piece so short is what codecs fill their last block up with
+_TOGETHER = 0.05  # seconds: streams whose starts lie no further apart start together, but for codecs' delays
 _HIGHEST_RATE = 768_000  # samples a second of a file that `Track` takes: a buffer holds one second
 _UNFINISHED = "not read to its end"
 
@@ -31,13 +33,17 @@ class Track:
 
     Give it to `tfvc.data.video.iter_frames`, or to `read_track` where only sound is wanted. The channels are
     averaged, whole seconds are cut at the file's own rate, the last one is filled up with zeros, and only
-    then is each second resampled by itself. Samples follow one another, whatever the clock of the file says.
+    then is each second resampled by itself. Second 0 is where the video stream starts: sound that starts
+    later has silence in front, what lies before the pictures is cut. From there on samples follow one
+    another, whatever the clock of the file says.
 
     **Source**: MAFnet's extractor, by spec/mafnet.md.
 
     **Differs**: the resampler is SciPy's `resample_poly` (two versions of the original's differ from each
-    other too). Lossy codecs overshoot: each channel is cut to [-1, 1], as the original's 16-bit file does.
-    Behind whole seconds, a rest below 0.15 s is what the codec filled its last block up with: left out.
+    other too). The original lays the sound at second 0 wherever it starts; here that is so for sound alone,
+    for files without times, and where the streams start within 0.05 s of one another (codecs' delays).
+    Lossy codecs overshoot: each channel is cut to [-1, 1], as the original's 16-bit file does. Behind whole
+    seconds, a rest below 0.15 s is what the codec filled its last block up with: left out.
 
     Args:
         seconds: so many are enough: no more sound is decoded; None: to the end.
@@ -73,6 +79,7 @@ class Track:
         self._stream = None
         self._errors, self._kept, self._count = [], bytearray(), 0
         self._file_rate, self._heard = 0, 0
+        self._origin, self._silent, self._cut, self._early = None, 0, 0, False
         self._waiting, self._held = [], 0  # samples of the second that has begun, and how many they are
 
     @property
@@ -97,6 +104,7 @@ class Track:
             self.reason = f"{seconds:.1f} s of sound, more than max_seconds={max_seconds:g}"
         else:
             self._stream, self._limit = stream, max_seconds
+            self._origin = pictures_start(container)
         return self._stream
 
     def take(self, packet):
@@ -118,10 +126,11 @@ class Track:
             return
         if not self.enough:  # the file came to its end
             self._errors += broken
-        filling = self._count and self._held < _FILLING * self._file_rate
+        filling = self._count > self._silent and self._held < _FILLING * self._file_rate
         if self._held and self._count < self._most and not filling:
             self._keep(np.pad(np.concatenate(self._waiting), (0, self._file_rate - self._held)))
-        self.reason = "" if self._count else nothing("sound", self._errors)
+        none = "its sound ends before the pictures start" if self._early else nothing("sound", self._errors)
+        self.reason = "" if self._count else none
         if self._count and self._errors:
             last = min(self._heard / self._file_rate, self._most)
             self.warnings.append(f"sound {damage(self._errors, last)}")
@@ -130,12 +139,20 @@ class Track:
 
     def _add(self, frame):
         """Cuts the samples of a frame, behind those that wait, into seconds."""
+        first = not self._file_rate
         rate = self._file_rate = self._file_rate or frame.sample_rate
         if frame.sample_rate != rate or rate > _HIGHEST_RATE:
             self._errors.append(f"{frame.sample_rate} samples a second, expected {min(rate, _HIGHEST_RATE)}")
             self._stream = None
             return
+        if first:
+            self._begin(frame)
+            if self.enough:
+                return
         mono = _mono(frame, self._errors)
+        cut = min(self._cut, mono.size)
+        self._cut -= cut
+        mono = mono[cut:]
         self._waiting.append(mono)
         self._held += mono.size
         self._heard += mono.size
@@ -150,6 +167,21 @@ class Track:
         if self._count > self._limit:
             self.reason = f"more than max_seconds={self._limit:g} of sound"
             self._stream, self._kept = None, bytearray()
+
+    def _begin(self, frame):
+        """By the first frame: silence in front of sound that starts late, how much is cut of an early one."""
+        late = 0.0 if self._origin is None or frame.time is None else frame.time - self._origin
+        late = late if abs(late) > _TOGETHER else 0.0
+        samples = round(late * self._file_rate)
+        if samples >= min(self._most, self._limit) * self._file_rate or -late > self._limit:
+            where = "behind" if late > 0 else "before"
+            self.reason = f"its sound starts {abs(late):.1f} s {where} the start of the pictures"
+            self._stream = None
+            return
+        self._early, self._cut, self._heard = late < 0, max(0, -samples), max(0, samples)
+        self._silent, self._held = divmod(self._heard, self._file_rate)
+        self._count, self._waiting = self._silent, [np.zeros(self._held)]
+        self._kept += bytes(self._silent * self.samples * 4)  # float32 zeros
 
     def _keep(self, second):
         common = math.gcd(self.rate, self._file_rate)

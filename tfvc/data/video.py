@@ -7,6 +7,7 @@ releases the interpreter's lock while it decodes and converts, so files can be r
 
 import contextlib
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,6 +215,13 @@ def header_seconds(container, stream):
     return max(0.0, (container.duration or 0) / av.time_base)
 
 
+def pictures_start(container):
+    """The second at which the pictures start, by the header; None where it does not say, or has none."""
+    stream = _video_stream(container)
+    start = None if stream is None else stream.start_time
+    return None if start is None else float(start * stream.time_base)
+
+
 def refuse_longer(path, seconds, max_seconds):
     """Raises MediaError for a file of more than `max_seconds`."""
     if seconds > max_seconds:
@@ -277,21 +285,19 @@ def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, t
             if stream is None:
                 raise MediaError(path, "no video in it" + (", only sound" if container.streams.audio else ""))
             _refuse_larger(path, stream.width, stream.height, max_pixels)
-            duration = header_seconds(container, stream)
-            refuse_longer(path, duration, max_seconds)
+            refuse_longer(path, header_seconds(container, stream), max_seconds)
             context = stream.codec_context
             context.thread_type, context.thread_count = "NONE", 1  # files, not frames, are read in parallel
             # The decoder itself refuses larger frames, before it allocates them. Room for its macroblocks.
             context.options = {"max_pixels": str(max_pixels + max_pixels // 8 + 65536)}
             period = 1 / float(stream.average_rate or stream.guessed_rate or 25)
             slack = min(period / 2, 1.0) + 1e-6  # a header may lie, a float rounds
-
             errors, kept, last, origin = [], 0, -period, None
             for frame in decoded(packets, stream, errors, track):
                 _refuse_larger(path, frame.width, frame.height, max_pixels)
                 # Frames come in display order: a time that is missing or runs back is wrong, not the order.
                 if frame.pts is not None:
-                    origin = _origin(frame, stream) if origin is None else origin
+                    origin = _origin(frame, pictures_start(container)) if origin is None else origin
                     last = max(last, float(frame.pts * frame.time_base) - origin)
                 else:
                     last += period
@@ -307,10 +313,10 @@ def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, t
                     break
             else:  # read to its end
                 errors += broken
-                # a duration of the whole file may be that of a longer sound track
-                margin = max(0.5, 2 * period) if stream.duration else max(1.0, 0.1 * duration)
-                if kept and last + period < duration - margin:
-                    errors.append(f"truncated: the header promises {duration:.2f} s")
+                promised = _promised(container, stream)
+                margin = max(0.5, 2 * period) if stream.duration else max(1.0, 0.1 * promised)
+                if kept and last + period < promised - margin:
+                    errors.append(f"truncated: the header promises {promised:.2f} s")
             if not kept:
                 raise MediaError(path, nothing("frame", errors))
             if errors:
@@ -338,14 +344,25 @@ def _video_stream(container):
     return stream
 
 
-def _origin(frame, stream):
+def _promised(container, stream):
+    """Seconds of pictures by the header; where it does not say, no more than 0."""
+    if stream.duration:
+        return header_seconds(container, stream)
+    # Matroska: at best a tag. The whole file's duration is that of its longest stream. Both are ends, from 0.
+    end = header_seconds(container, None) if len(container.streams) == 1 else 0.0
+    tag = " ".join(text for key, text in stream.metadata.items() if key.startswith("DURATION"))
+    if found := re.match(r"(\d+):(\d\d):(\d\d\.?\d*)", tag):
+        end = sum(float(n) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+    return end - (pictures_start(container) or 0.0)
+
+
+def _origin(frame, start):
     """The time that counts as 0: the stream's start, or its first frame where that is a little later.
 
     In an AVI file the stream starts with the decoder's delay, before any frame.
     """
     first = float(frame.pts * frame.time_base)
-    start = first if stream.start_time is None else float(stream.start_time * stream.time_base)
-    return first if 0 <= first - start < 1 else start
+    return first if start is None or 0 <= first - start < 1 else start
 
 
 def _refuse_larger(path, width, height, max_pixels):
