@@ -95,6 +95,35 @@ def test_a_row_in_two_parts_is_measured_on_and_told(tmp_path):
     assert any("2 rows stand in two parts of the split (line 1 of Annotations.txt" in n for n in found.notes)
 
 
+def test_two_rows_of_one_class_and_video_land_in_the_parts_of_their_lines(tmp_path):
+    rows = [
+        "Banjo&aaa&good&0&10",
+        "Banjo&bbb&good&0&3",
+        "Banjo&bbb&good&5&9",
+        "Horn&ccc&ok&0&9",
+        "Horn&ccc&ok&0&9",
+    ]
+    root = _set(tmp_path, rows, {"train": [0, 2], "val": [3], "test": [1, 4]})
+    found = datasets.load(Data(), root)
+    parts = ["train", "test", "train", "validation", "test"]
+    assert _parts(found) == dict(zip(["aaa", "bbb", "bbb#2", "ccc", "ccc#2"], parts, strict=True))
+    assert any(
+        "2 of these videos leak across the parts of the split (bbb in " in note for note in found.notes
+    )
+
+
+def test_the_id_of_a_second_row_is_no_other_video(tmp_path):
+    rows = ["A&aaa&good&0&10", "B&aaa&good&0&10", "A&aaa#2&good&0&10", "B&aaa#2&good&0&10", "A&aaa&good&1&9"]
+    found = datasets.load(Data(), _set(tmp_path, rows, None), media=False)
+    assert [(c.id, c.group) for c in found.clips] == [
+        ("aaa", "aaa"),
+        ("aaa#3", "aaa"),
+        ("aaa#2", "aaa#2"),
+        ("aaa#2#2", "aaa#2"),
+        ("aaa#4", "aaa"),
+    ]
+
+
 def test_without_any_split_there_are_no_parts(tmp_path):
     found = datasets.load(Data(), _set(tmp_path, text=None))
     assert set(_parts(found).values()) == {""} and "no files of the split there" in found.notes[0]
@@ -106,6 +135,7 @@ def test_without_any_split_there_are_no_parts(tmp_path):
         ({"rows": ["Banjo&aaa&good&0"]}, r"Annotations.txt:1: 'Banjo&aaa&good&0'; expected class&videoid"),
         ({"rows": ["&aaa&good&0&10"]}, r"Annotations.txt:1: "),
         ({"rows": [*ROWS, "Banjo&../x&good&0&10"]}, r"Annotations.txt:6: '\.\./x' is no video id"),
+        ({"rows": [*ROWS, "Banjo&a\0b&good&0&10"]}, r"Annotations.txt:6: 'a\\x00b' is no video id"),
         ({"rows": [""]}, "Annotations.txt: no clips"),
         (
             {"rows": ["Bänjo&aaa&good&0&10"], "text": None, "encoding": "latin-1"},
@@ -117,6 +147,8 @@ def test_without_any_split_there_are_no_parts(tmp_path):
         ),
         ({"text": None, "order": ORDER | {"val": [5]}}, "val_order.h5: expected row numbers.* 0 to 4"),
         ({"text": None, "order": ORDER | {"val": [0.5]}}, "val_order.h5: expected row numbers"),
+        ({"text": None, "order": ORDER | {"val": [0] * 6}}, "val_order.h5: expected row numbers"),
+        ({"text": None, "order": ORDER | {"val": [b"1"]}}, "val_order.h5: expected row numbers"),
         ({"videos": []}, "not one of 4 videos is there; expected AVE/aaa.mp4"),
     ],
 )

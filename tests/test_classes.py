@@ -74,6 +74,8 @@ def test_faults_of_the_list_are_named(videos, tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             datasets.load(data, str(videos))
+    with pytest.raises(ValueError, match=r"none of the 0 classes of the data; the data has no class"):
+        classes.chosen(file, [])
     file.write_bytes(b"\xff")
     with pytest.raises(ValueError, match="keep.txt: not UTF-8"):
         datasets.load(data, str(videos))

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import made
@@ -12,7 +13,7 @@ from tfvc import convert as conversion
 from tfvc import extract, train
 from tfvc import recipe as recipes
 from tfvc.convert import convert
-from tfvc.data import datasets, pipeline, shards
+from tfvc.data import arrays, datasets, pipeline, schema, shards
 from tfvc.recipe import Data, Feature
 
 RNG = np.random.default_rng(0)
@@ -28,10 +29,10 @@ def _manifest(root, ids=("a", "sub/b", "c#2", "d"), path=""):
 
 
 def _npz(folder, **clips):
-    for name, arrays in clips.items():
+    for name, held in clips.items():
         file = folder / f"{name.replace('__', '/')}.npz"
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, **arrays)
+        np.savez(file, **held)
     return str(folder)
 
 
@@ -236,17 +237,59 @@ def test_pickles_are_refused_with_the_way_out(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_one_damaged_file_is_skipped_and_none_but_damaged_ones_stop(tmp_path, capsys):
+    dataset = _manifest(tmp_path)
+    features = _npz(tmp_path / "made", a=_both(0), sub__b=_both(1), d=_both(3))
+    blob = (tmp_path / "made" / "a.npz").read_bytes()
+    for name, damaged in (
+        ("a", blob[: len(blob) // 2]),
+        ("c#2", b""),
+        ("d", blob.replace(b"{'descr", b"((((((((")),
+    ):
+        (tmp_path / "made" / f"{name}.npz").write_bytes(damaged)
+    manifest = shards.read_manifest(convert(dataset, features, out=tmp_path / "r"))
+    assert manifest.ids == ["sub/b"] and [path for path, _ in manifest.skipped] == ["a", "c#2", "d"]
+    for path, reason in manifest.skipped:
+        assert f"/made/{path}.npz: cannot be read: damaged" in reason
+        assert reason.endswith("make it again with np.savez, or remove it") and "\n" not in reason
+    assert "3 skipped (see " in capsys.readouterr().out
+    (tmp_path / "made" / "sub" / "b.npz").unlink()
+    with pytest.raises(ValueError, match=r"made: no file can be read, as .*a.npz: cannot be read: damaged"):
+        convert(dataset, features, out=tmp_path / "stops")
+    assert not (tmp_path / "stops").exists()
+
+
+def test_an_array_that_no_record_holds_is_skipped_unread(tmp_path, monkeypatch):
+    dataset = _manifest(tmp_path)
+    features = _npz(tmp_path / "made", a={"frames": FRAMES[0]}, d={"frames": np.zeros((9, 5), "float32")})
+    np.savez_compressed(tmp_path / "made" / "c#2.npz", frames=np.zeros((200_000, 5), "float16"))
+    monkeypatch.setattr(schema, "LARGEST", 8 * (5 * 4 + schema.FRAME_BYTES))
+    read = []
+    real = arrays.member
+    monkeypatch.setattr(arrays, "member", lambda path, name: read.append(path.stem) or real(path, name))
+    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    manifest = shards.read_manifest(convert(dataset, features, out=tmp_path / "r"))
+    assert manifest.ids == ["a"] and read == ["a"]  # and no such disk is asked for
+    reasons = dict(manifest.skipped)
+    more = ", more than a record of 2 GiB holds; cut the clip, or pool"
+    assert reasons["d"] == f"{tmp_path}/made/d.npz: frames is (9, 5){more}"
+    assert reasons["c#2"] == f"{tmp_path}/made/c#2.npz: frames is (200000, 5){more}"
+    one = _npz(
+        tmp_path / "maps", a={"frames": np.zeros((1, 30, 30, 5), "float32")}, d={"frames": np.zeros(0)}
+    )
+    with pytest.raises(ValueError, match="not one clip could be converted"):  # large before it is pooled
+        convert(dataset, one, out=tmp_path / "pooled", pool=("frames",))
+    reasons = dict(shards.read_manifest(tmp_path / "pooled").skipped)
+    assert "(1, 30, 30, 5), more than" in reasons["a"] and reasons["d"].endswith("frames has no rows")
+
+
 def test_damaged_absent_and_unclear_features_are_named(tmp_path):
     dataset = _manifest(tmp_path)
-    whole = _npz(tmp_path / "made", a=_both(0))
-    blob = (tmp_path / "made" / "a.npz").read_bytes()
-    (tmp_path / "made" / "d.npz").write_bytes(blob[: len(blob) // 2])
     with h5py.File(tmp_path / "two.h5", "w") as f:
         f["x"], f["y"] = FRAMES, FRAMES
     (tmp_path / "no.h5").write_bytes(b"no")
     (tmp_path / "empty").mkdir()
     for features, message in [
-        (whole, "d.npz: cannot be read: damaged"),
         (f"frames={tmp_path}/two.h5", "two.h5: holds x, y; expected one array, or 'frames'"),
         (f"frames={tmp_path}/no.h5", "no.h5: cannot be read"),
         (f"frames={tmp_path}/gone.npy", "gone.npy: no such file"),

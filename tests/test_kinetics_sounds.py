@@ -50,6 +50,7 @@ def test_clips_of_the_wanted_classes_are_found_under_each_usual_name(tmp_path):
         assert [c.part for c in found.clips] == ["train", "train", "validation", "validation", "test"]
         assert [c.group for c in found.clips] == ["aaa", "bbb", "ccc", "ddd", "fff"]
         assert "1 of 5 videos are not there (singing/fff_000007_000017.mp4 the first)" in found.notes[0]
+        assert found.notes[1:] == [f"{data.classes}: 2 of 3 classes, 5 of 6 clips"]
 
 
 def test_the_csv_files_may_lie_elsewhere_and_others_beside_them(tmp_path):
@@ -94,9 +95,21 @@ def test_no_list_of_classes_is_shipped_and_why(tmp_path):
         ({"names": ["tap dancing", "sing"]}, r"keep.txt:2: 'sing' is none of the 3 classes.*'singing'"),
         ({"rows": ["singing,aaa,x,10,train"]}, r"kinetics.csv:2: times 'x', '10'; expected seconds"),
         ({"rows": ["singing,aaa,0,10,dev"]}, r"kinetics.csv:2: split 'dev'; expected train"),
-        ({"rows": ["singing,../a,0,10,train"]}, r"kinetics.csv:2: label 'singing', youtube_id '\.\./a'"),
+        ({"rows": ["singing,../a,0,10,train"]}, r"kinetics.csv:2: '\.\./a' is no video id"),
         ({"rows": ["singing,aaa,0,10"]}, r"kinetics.csv:2: 4 fields; the header has 5"),
-        ({"rows": ['singing,"aaa']}, r"kinetics.csv: not a CSV file"),
+        ({"rows": ["singing,aaa,0,1e300,train"]}, r"kinetics.csv:2: times '0', '1e300'; expected seconds"),
+        (
+            {"rows": ["singing,aaa,-1,nan,train"]},
+            r"kinetics.csv:2: times '-1', 'nan'; expected seconds, 0 to",
+        ),
+        ({"rows": ["singing,a\0,0,10,train"]}, r"kinetics.csv:2: 'a\\x00' is no video id"),
+        ({"rows": ['singing,"a\na",0,10,train']}, r"kinetics.csv:3: 'a\\na' is no video id"),
+        (
+            {"rows": [ROWS[0], f"singing,{'a' * 200_000},0,10,train"]},
+            r"kinetics.csv:3: not CSV \(field larger",
+        ),
+        ({"rows": []}, "Kinetics' lists hold no clip; expected lines label,youtube_id"),
+        ({"rows": ['singing,"aaa']}, r"kinetics.csv:\d: not CSV"),
         (
             {"videos": []},
             "not one of 5 videos is there; expected tap dancing/aaa_000001_000011.mp4 or aaa.mp4",

@@ -1,6 +1,7 @@
 """Ready features of others, in .npz, .npy or .h5 files, into a folder of records that train reads."""
 
 import hashlib
+import math
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -13,7 +14,7 @@ from tfvc import cli, files
 from tfvc import recipe as recipes
 from tfvc.recipe import Feature, digest
 
-CONVERSION = 1  # raise it whenever the same files would give other records
+CONVERSION = 2  # raise it whenever the same files would give other records
 STREAMS = ("frames", "audio")  # in the order of the records' rows
 
 _END = 4096  # bytes at either end of a file that tell it from another
@@ -30,8 +31,11 @@ The videos need not be there. --features is one of:
 Pickled arrays are refused, as a pickle can run any code. Whoever trusts the file makes plain arrays of it:
   python -c "import numpy as np, pickle; d = pickle.load(open('x.pkl', 'rb')); np.savez('x.npz', **d)"
 
-Start the same command again after an interruption: it goes on where it stopped.
-Clips without features are listed in skipped.csv, those that lack a stream in warnings.csv."""
+An array in another form than it should have stops, before anything is written: pickled, not (N, ...), of
+another shape than the first one's, not of floats, or a file without arrays of these names. A clip is skipped,
+and listed in skipped.csv, for what is wrong with it alone: no features, a damaged file, no rows, NaN or
+infinite values, more than a record of 2 GiB holds; all clips so is an error. Clips that lack a stream are
+listed in warnings.csv. Start the same command again after an interruption: it goes on where it stopped."""
 
 
 def convert(dataset, features, *, out="", dtype="float32", pool=(), keep="", shard_clips=64, strict=False):
@@ -48,22 +52,32 @@ def convert(dataset, features, *, out="", dtype="float32", pool=(), keep="", sha
         strict: a clip that had to be skipped is an error, once all others are written.
 
     Returns:
-        Path of the folder, whole: shards, `manifest.json`, `skipped.csv`, `warnings.csv`.
+        Path of the folder, whole: shards, `manifest.json`, `skipped.csv`, `warnings.csv`. What is wrong with
+        one clip alone, as a damaged file, is skipped and listed; see `--help`.
 
     Raises:
         FileNotFoundError: no such features.
         ValueError: arrays that are pickled, or of another shape or dtype than the others, by their file;
             not one clip with features; `out` holds other records; or, if `strict`, anything was skipped.
     """
-    from tfvc.data import datasets, shards
+    from tfvc.data import arrays, datasets, shards
 
     source = _opened(features, dataset)
     kept = datasets.only(dataset, keep) if keep else dataset
-    found = {clip.id: source.find(clip) for clip in kept.clips}
+    found, faults = {}, {}  # id -> the pieces of a clip; the reason why it is skipped unread
+    for clip in kept.clips:
+        try:
+            found[clip.id] = source.find(clip)
+        except arrays.Damaged as error:
+            found[clip.id], faults[clip.id] = [], str(error)
+    if faults and not any(found.values()):
+        raise ValueError(f"{features}: no file can be read, as {next(iter(faults.values()))}")
     rows = _rows(found.values(), dtype, pool, features)
+    absent = {id: "no features of this clip" for id, pieces in found.items() if not pieces}
+    faults = absent | faults | _too_large(found, rows)
     if source.ignored:
-        names = ", ".join(f"{name} ({n} files)" for name, n in sorted(source.ignored.items()))
-        print(f"arrays of other names are not read: {names}")
+        others = [f"{name} ({n} files)" for name, n in sorted(source.ignored.items())]
+        print("arrays of other names are not read:", ", ".join(others))
     wanted = {
         "conversion": CONVERSION,
         **{name: f"converted ({_named(features, stream)})" for stream, name in _weights(rows).items()},
@@ -77,7 +91,7 @@ def convert(dataset, features, *, out="", dtype="float32", pool=(), keep="", sha
     name = f"{kept.name}-converted-{digest(wanted)}".replace(os.sep, "_")
     folder = Path(out) if out else files.cache_root() / "features" / name
     with files.locked(folder, "converting into", wait=True):
-        _write(folder, wanted, kept, found, rows, shard_clips)
+        _write(folder, wanted, kept, found, faults, rows, shard_clips)
     manifest = shards.read_manifest(folder)
     listing = f" (see {files.shown(folder / 'skipped.csv')})" if manifest.skipped else ""
     if manifest.warnings:
@@ -129,7 +143,7 @@ class _Folder:
         from tfvc.data import arrays
 
         path = self.root / f"{name}.npz"
-        if path.is_file():
+        if os.path.isfile(path):  # no error where an id is too long for a name
             headers = arrays.headers(path)
             self.ignored.update(set(headers) - set(STREAMS))
             if not set(headers) & set(STREAMS):
@@ -142,7 +156,7 @@ class _Folder:
             return
         for stream in STREAMS:
             path = self.root / stream / f"{name}.npy"
-            if path.is_file():
+            if os.path.isfile(path):
                 header, read = arrays.headers(path, stream)[stream], _reader(arrays.whole, path, stream)
                 yield _Piece(stream, str(path), *header, _mark(path), read)
 
@@ -159,8 +173,11 @@ class _Arrays:
                 f"--features={given}: rows of one array need an order of clips; expected --data=a manifest "
                 "or AVE's folder"
             )
-        self._paths, self.ignored = paths, Counter()
-        self._arrays = {stream: arrays.whole(path, stream) for stream, path in paths.items()}
+        self._paths, self._read, self.ignored = paths, arrays.row, Counter()
+        try:
+            self._arrays = {stream: arrays.whole(path, stream) for stream, path in paths.items()}
+        except arrays.Damaged as error:  # of all clips
+            raise ValueError(str(error)) from None
         self._row = {clip.id: i for i, clip in enumerate(dataset.clips)}
         for stream, array in self._arrays.items():
             if array.ndim < 1 or len(array) != len(self._row):
@@ -180,7 +197,7 @@ class _Arrays:
                 tuple(array.shape[1:]),
                 array.dtype,
                 [row, *self._marks[stream]],
-                _reader(array.__getitem__, row),
+                _reader(self._read, self._paths[stream], array, row),
             )
             for stream, array in self._arrays.items()
         ]
@@ -229,7 +246,8 @@ def _mark(path):
 def _rows(found, dtype, pool, features):
     """The rows of the records, from the headers of all arrays; one that is other than the first is named."""
     first = {}
-    for piece in (piece for pieces in found for piece in pieces):
+    # np.array([]) has no rows, of whatever shape.
+    for piece in (piece for pieces in found for piece in pieces if piece.shape != (0,)):
         if len(piece.shape) < 2 or 0 in piece.shape[1:]:
             expected = "(N, D), or (N, ...) with one row a frame or second"
             raise ValueError(f"{piece.name}: {piece.stream} is {piece.shape}; expected {expected}")
@@ -255,14 +273,30 @@ def _rows(found, dtype, pool, features):
     return [Feature(stream, (None, *sizes[stream]), dtype) for stream in STREAMS if stream in first]
 
 
-def _write(folder, wanted, dataset, found, rows, shard_clips):
+def _too_large(found, rows):
+    """Clip id -> why it is skipped: what its headers say is judged before a byte of the arrays is read."""
+    from tfvc.data import schema
+
+    width = {row.name: schema.frame_bytes(row) + schema.FRAME_BYTES for row in rows}
+    faults = {}
+    for id, pieces in found.items():
+        stored = sum(piece.shape[0] * width.get(piece.stream, 0) for piece in pieces)
+        read = sum(math.prod(piece.shape) * piece.dtype.itemsize for piece in pieces)
+        if max(stored, read) > schema.LARGEST:
+            largest = max(pieces, key=lambda piece: math.prod(piece.shape))
+            what = f"{largest.name}: {largest.stream} is {largest.shape}, "
+            faults[id] = f"{what}more than a record of 2 GiB holds; cut the clip, or pool"
+    return faults
+
+
+def _write(folder, wanted, dataset, found, faults, rows, shard_clips):
     """Writes the shards that are missing."""
     from tfvc.data import schema, shards
 
     plan = shards.plan(dataset.clips, shard_clips)
     missing = [k for k in range(len(plan)) if not shards.done(folder, k)]
     if missing:
-        _check_disk(folder, [c for k in missing for c in plan[k]], found, rows)
+        _check_disk(folder, [found[c.id] for k in missing for c in plan[k] if c.id not in faults], rows)
     shards.open_folder(folder, wanted, dataset, rows, shard_clips)
     label = {name: i for i, name in enumerate(dataset.classes)}
 
@@ -270,8 +304,8 @@ def _write(folder, wanted, dataset, found, rows, shard_clips):
         for clip in clips:
             bar.update()
             try:
-                if not found[clip.id]:
-                    raise ValueError("no features of this clip")
+                if clip.id in faults:
+                    raise ValueError(faults[clip.id])
                 features = {piece.stream: _array(piece, rows) for piece in found[clip.id]}
             except ValueError as error:
                 skipped.append((clip.path or clip.id, str(error)))
@@ -279,7 +313,9 @@ def _write(folder, wanted, dataset, found, rows, shard_clips):
             absent = [row.name for row in rows if row.name not in features]
             warnings += [(clip.path or clip.id, f"no {stream}") for stream in absent]
             labels = [label[name] for name in clip.labels]
-            yield clip.id, schema.serialize(clip.id, labels, features, rows), max(map(len, features.values()))
+            # One string a stream: a row of few numbers costs a protocol buffer many times its bytes.
+            record = schema.serialize(clip.id, labels, features, rows, packed=True)
+            yield clip.id, record, max(map(len, features.values()))
 
     if not missing:
         return
@@ -291,33 +327,29 @@ def _write(folder, wanted, dataset, found, rows, shard_clips):
 
 
 def _array(piece, rows):
-    """The features of a piece as they are stored.
-
-    Raises:
-        ValueError: no rows, or a value that is no finite number in the stored dtype.
-    """
+    """The features of a piece as they are stored; ValueError without rows, or with NaN or infinite values."""
     import numpy as np
 
-    row = next(row for row in rows if row.name == piece.stream)
     if not piece.shape[0]:
         raise ValueError(f"{piece.name}: {piece.stream} has no rows")
+    row = next(row for row in rows if row.name == piece.stream)
     array = np.asarray(piece.read())
-    if array.ndim > len(row.shape):
-        array = array.mean(axis=(1, 2), dtype="float64")
-    with np.errstate(over="ignore"):
-        array = array.astype(row.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        if array.ndim > len(row.shape):
+            array = array.mean(axis=(1, 2), dtype="float64")
+        array = array.astype(row.dtype, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{piece.name}: {piece.stream} has NaN or infinite values in {row.dtype}")
     return array
 
 
-def _check_disk(folder, clips, found, rows):
+def _check_disk(folder, found, rows):
     """Too little room for the records is known before they are written."""
     from tfvc.data import schema
 
     width = {row.name: schema.frame_bytes(row) for row in rows}
-    needed = sum(piece.shape[0] * width[piece.stream] for clip in clips for piece in found[clip.id])
-    place = Path(os.path.abspath(folder))
+    needed = sum(piece.shape[0] * width.get(piece.stream, 0) for pieces in found for piece in pieces)
+    place = folder.absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
     if needed > free:
         raise ValueError(

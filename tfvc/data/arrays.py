@@ -1,19 +1,36 @@
 """Arrays in the files of others: .npy, .npz and simple .h5. Nothing pickled is ever read."""
 
+import io
+import lzma
+import math
+import os
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
+_HEADER = 1 << 16  # bytes in which a header must end; NumPy refuses one of over 10,000 characters
+_MAKE = {".npy": "np.save", ".npz": "np.savez"}
+# What NumPy, zipfile and h5py raise for bytes that are no array: a header is parsed as Python's literals.
+_DAMAGE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError)
+_DAMAGE += (ValueError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _PICKLE = (
     "{path}: holds pickled objects, which are not read: a pickle can run any code. Whoever trusts the file "
     "makes plain arrays of it: np.savez('{stem}.npz', {name}=np.stack(array).astype('float32'))"
 )
 
 
+class Damaged(ValueError):
+    """A file, or an array in it, that cannot be read; one line that names the file and the remedy."""
+
+
 def headers(path, name="frames"):
     """Shape and dtype of each array in a `.npz` or `.npy` file, without reading the arrays.
+
+    What is called otherwise than `.npy` in a `.npz` file is no array, and passed over.
 
     Args:
         path: the file.
@@ -23,7 +40,9 @@ def headers(path, name="frames"):
         dict, name -> `(shape, dtype)`.
 
     Raises:
-        ValueError: damaged, no such file format, or pickled; the file is named.
+        Damaged: damaged, or no such file format; also an array of which fewer bytes are there than its
+            header says.
+        ValueError: pickled; the file is named.
 
     Example:
         >>> np.savez("a.npz", frames=np.zeros((10, 4), "float32"))
@@ -34,23 +53,31 @@ def headers(path, name="frames"):
     try:
         if Path(path).suffix == ".npy":
             with open(path, "rb") as f:
-                found[name] = _header(f)
+                found[name] = _header(f, os.fstat(f.fileno()).st_size)
         else:
             with zipfile.ZipFile(path) as archive:
-                for entry in archive.namelist():
-                    with archive.open(entry) as f:
-                        found[entry.removesuffix(".npy")] = _header(f)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
+                for entry in archive.infolist():
+                    if entry.filename.endswith(".npy"):
+                        with archive.open(entry) as f:
+                            found[entry.filename.removesuffix(".npy")] = _header(f, entry.file_size)
+    except _DAMAGE as error:
         raise _unreadable(path, error, name) from None
     for held, (_, dtype) in found.items():
         _refuse_objects(path, held, dtype)
     return found
 
 
-def _header(f):
+def _header(f, size):
+    """Shape and dtype of the array in a file of so many bytes; neither is believed beyond them."""
+    f = io.BytesIO(f.read(_HEADER))
     version = np.lib.format.read_magic(f)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(f)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape}")
+    held = size - f.tell()
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
+        raise ValueError(f"the header says {shape} {dtype}, and {held} bytes follow")
     return shape, dtype
 
 
@@ -58,12 +85,24 @@ def member(path, name):
     """One array of a `.npz` file.
 
     Raises:
-        ValueError: damaged; the file is named.
+        Damaged: damaged; the file is named.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive[name]
-    except (zipfile.BadZipFile, zipfile.zlib.error, KeyError, OSError, EOFError, ValueError) as error:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as f:
+            return np.lib.format.read_array(f, allow_pickle=False)
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from None
+
+
+def row(path, array, index):
+    """One row of what `whole` gave.
+
+    Raises:
+        Damaged: the bytes of this row are damaged; the file is named.
+    """
+    try:
+        return array[index]
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
 
 
@@ -76,7 +115,8 @@ def whole(path, name):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another format, damaged, pickled, or several arrays and none of this name.
+        Damaged: damaged.
+        ValueError: another format, pickled, or several arrays and none of this name.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,7 +128,7 @@ def whole(path, name):
         headers(path, name)
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
+        except _DAMAGE as error:
             raise _unreadable(path, error, name) from None
     if path.suffix in (".h5", ".hdf5"):
         return _dataset(path, name)
@@ -100,12 +140,16 @@ def _dataset(path, name):
 
     try:
         file = h5py.File(path, "r")  # stays open: its rows are read one by one
-    except OSError as error:
+        sets = {key: value for key, value in file.items() if isinstance(value, h5py.Dataset)}
+        dtypes = {key: value.dtype for key, value in sets.items()}
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
-    sets = {key: value for key, value in file.items() if isinstance(value, h5py.Dataset)}
-    found = sets[_only(path, name, sets)]
-    _refuse_objects(path, name, found.dtype)
-    return found
+    key = _only(path, name, sets)
+    if dtypes[key].hasobject:
+        raise ValueError(
+            f"{path}: {key} holds text or objects; expected numbers, as f[{key!r}] = np.asarray(x) writes"
+        )
+    return sets[key]
 
 
 def _only(path, name, found):
@@ -125,12 +169,13 @@ def _refuse_objects(path, name, dtype):
 
 def _unreadable(path, error, name="frames"):
     """One line for what NumPy or h5py said. A pickle is told from damage by its first bytes."""
-    text = str(error).strip().split("\n")[0]
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     with open(path, "rb") as f:
         pickle = f.read(1) == b"\x80"
     if pickle:
         return ValueError(_PICKLE.format(path=path, stem=Path(path).stem, name=name))
-    return ValueError(f"{path}: cannot be read: damaged, or another format ({text or type(error).__name__})")
+    make = f"make it again{' with ' + _MAKE[Path(path).suffix] if Path(path).suffix in _MAKE else ''}"
+    return Damaged(f"{path}: cannot be read: damaged, or another format ({text}); {make}, or remove it")
 
 
 def _pickled_name(path):

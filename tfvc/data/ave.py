@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvc.data import manifests
+
 ANNOTATIONS = "Annotations.txt"
 _NAMES = {"train": "train", "validation": "val", "test": "test"}  # part -> how the files call it
 _FORM = "class&videoid&quality&start&end"
@@ -48,9 +50,10 @@ def read(root, media=None):
     parts, notes = _parts(root, rows)
     videos = _videos(root, media) if media else {}
     count, clips = Counter(), []
-    for (_, label, video), part in zip(rows, parts, strict=True):
+    taken = {video for _, _, video, _ in rows}  # a video may itself be called aaa#2
+    for (_, label, video, _), part in zip(rows, parts, strict=True):
         count[video] += 1
-        id = video if count[video] == 1 else f"{video}#{count[video]}"
+        id = video if count[video] == 1 else _another(video, count[video], taken)
         path = str(videos.get(video, root / "AVE" / f"{video}.mp4"))
         clips.append({"id": id, "path": path, "labels": (label,), "group": video, "part": part})
     notes += _repeated(clips, count)
@@ -68,7 +71,7 @@ def read(root, media=None):
 
 
 def _rows(path):
-    """`(line number, class, videoid)` of each line but the header."""
+    """`(line number, class, videoid, rest of the line)` of each line but the header."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected AVE's folder, with lines {_FORM}")
     try:
@@ -81,9 +84,17 @@ def _rows(path):
             continue
         if len(values) != 5 or not values[0] or not values[1]:
             raise ValueError(f"{path}:{number}: {line[:80]!r}; expected {_FORM}")
-        if Path(values[1]).name != values[1]:
+        if not manifests.is_name(values[1]):
             raise ValueError(f"{path}:{number}: {values[1][:80]!r} is no video id")
-        yield number, values[0], values[1]
+        yield number, values[0], values[1], "&".join(values[2:])
+
+
+def _another(video, number, taken):
+    """The id of a further row of a video, which no other clip has."""
+    while f"{video}#{number}" in taken:
+        number += 1
+    taken.add(f"{video}#{number}")
+    return f"{video}#{number}"
 
 
 def _parts(root, rows):
@@ -122,13 +133,17 @@ def _parts(root, rows):
 
 
 def _by_text(rows):
-    known = {(label, video): row for row, (_, label, video) in enumerate(rows)}
+    whole = defaultdict(list)  # a class may stand twice for a video, and even a line
+    for row, (_, *line) in enumerate(rows):
+        whole[tuple(line)].append(row)
+    known = {(label, video): row for row, (_, label, video, _) in enumerate(rows)}
 
     def find(file):
-        for number, label, video in _rows(file):
+        for number, label, video, rest in _rows(file):
             if (label, video) not in known:
                 raise ValueError(f"{file}:{number}: {label}&{video} is not in {ANNOTATIONS}")
-            yield known[label, video]
+            same = whole.get((label, video, rest), [known[label, video]])
+            yield same.pop(0) if len(same) > 1 else same[0]
 
     return find
 
@@ -137,8 +152,9 @@ def _by_order(rows):
     def find(file):
         from tfvc.data import arrays
 
-        order = np.asarray(arrays.whole(file, "order")[()])
-        whole = order.ndim == 1 and order.dtype.kind in "iu"
+        order = arrays.whole(file, "order")
+        whole = order.ndim == 1 and order.dtype.kind in "iu" and len(order) <= len(rows)
+        order = np.asarray(order[()]) if whole else None  # read only where it is of such a size
         if not whole or not ((order >= 0) & (order < len(rows))).all():
             raise ValueError(f"{file}: expected row numbers of {ANNOTATIONS}, 0 to {len(rows) - 1}")
         return order.tolist()

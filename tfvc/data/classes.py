@@ -48,7 +48,8 @@ def chosen(path, known):
     for name, line in names.items():
         if name not in known:
             near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the data has, for example, {min(known)!r}"
+            example = f"the data has, for example, {min(known)!r}" if known else "the data has no class"
+            hint = f"did you mean {near[0]!r}?" if near else example
             raise ValueError(
                 f"{path}:{line}: {name!r} is none of the {len(known)} classes of the data; {hint}"
             )

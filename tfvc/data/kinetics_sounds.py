@@ -14,11 +14,12 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tfvc.data import classes
+from tfvc.data import classes, manifests
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _PARTS = {"train": "train", "validate": "validation", "validation": "validation", "val": "validation"}
 _PARTS |= {"test": "test", "": ""}
+_LATEST = 10**6  # seconds; the names of the videos give them six digits
 _WHY = (
     "the paper counts 32 classes and names none, and the 34 of the original set are spelt otherwise in later "
     "editions of Kinetics"
@@ -49,7 +50,10 @@ def read(source, wanted, media, lists=""):
     source = Path(source)
     root = source.parent if source.is_file() else source
     rows, notes = _tables([source] if source.is_file() else sorted(Path(lists or source).glob("*.csv")), root)
-    keep = classes.chosen(wanted, {label for label, *_ in rows})
+    if not rows:
+        raise ValueError(f"{source}: Kinetics' lists hold no clip; expected lines {','.join(_COLUMNS)}")
+    known = {label for label, *_ in rows}
+    keep = classes.chosen(wanted, known)
     videos = _index(root, media) if media else {}
     count, absent, clips = Counter(), [], []
     for label, video, start, end, part in rows:
@@ -75,6 +79,7 @@ def read(source, wanted, media, lists=""):
     again = sum(n - 1 for n in count.values())
     if again:
         notes.append(f"Kinetics: {again} clips stand in the lists more than once; the later ids end in #2")
+    notes.append(f"{wanted}: {len(keep)} of {len(known)} classes, {len(clips)} of {len(rows)} clips")
     return clips, notes
 
 
@@ -83,10 +88,13 @@ def _tables(paths, root):
     rows, notes, read = [], [], []
     for path in paths:
         with open(path, encoding="utf-8-sig", newline="") as f:
+            reader = csv.reader(f, strict=True)
             try:
-                found = _table(path, csv.reader(f, strict=True))
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+                found = _table(path, reader)
+            except csv.Error as error:
+                raise ValueError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{path}: not UTF-8; expected a CSV file of Kinetics") from None
         if found is None:
             notes.append(f"Kinetics: {path.name} has not the columns {','.join(_COLUMNS)} and is not read")
             continue
@@ -111,16 +119,25 @@ def _table(path, reader):
         if len(values) != len(header):
             raise ValueError(f"{line}: {len(values)} fields; the header has {len(header)}")
         label, video, start, end, part = (values[i].strip() for i in columns)
-        try:
-            start, end = int(float(start)), int(float(end))
-        except (ValueError, OverflowError):
-            raise ValueError(f"{line}: times {start!r}, {end!r}; expected seconds") from None
+        if not (_is_time(start) and _is_time(end)):
+            times = f"{start[:40]!r}, {end[:40]!r}"
+            raise ValueError(f"{line}: times {times}; expected seconds, 0 to {_LATEST - 1}")
+        start, end = int(float(start)), int(float(end))
         if part.lower() not in _PARTS:
             raise ValueError(f"{line}: split {part!r}; expected train, validate or test")
-        if not label or not video or Path(video).name != video:
-            raise ValueError(f"{line}: label {label!r}, youtube_id {video!r}; expected both")
+        if not label or not video:
+            raise ValueError(f"{line}: label {label[:80]!r}, youtube_id {video[:80]!r}; expected both")
+        if not manifests.is_name(video):
+            raise ValueError(f"{line}: {video[:80]!r} is no video id")
         rows.append((label, video, start, end, _PARTS[part.lower()]))
     return rows
+
+
+def _is_time(text):
+    try:
+        return 0 <= float(text) < _LATEST
+    except ValueError:
+        return False
 
 
 def _index(root, media):

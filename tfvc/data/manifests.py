@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def read(path, labelled=True, media=True):
 
     A CSV file has a header; labels are separated by `;`. A JSONL file has one object a line; its
     labels may be a list. `video`, `label` and `description` are taken for `path`, `labels` and `text`.
-    A relative path starts at the manifest's folder.
+    A relative path starts at the manifest's folder. Where no label is needed, as to predict, a clip without
+    an id is called by its path without the extension.
 
     Args:
         path: a `.csv` or `.jsonl` file, UTF-8.
@@ -34,11 +36,14 @@ def read(path, labelled=True, media=True):
     """
     path = Path(path)
     text, faults = _decode(path)
-    needed = ["id", *["path"] * media, *["labels"] * labelled]
+    needed = [*["id"] * (labelled or not media), *["path"] * media, *["labels"] * labelled]
     rows = list((_csv if path.suffix.lower() == ".csv" else _jsonl)(path, text, needed, faults))
     clips, first = [], {}
     for line, row in rows:
         reasons = _faults_of(row, path.parent, needed)
+        if not row["id"] and "id" not in needed:
+            stem = os.path.splitext(row["path"])[0]
+            row["id"] = row["path"] if stem in first else stem  # two may differ in the extension alone
         if row["id"] and row["id"] in first:
             reasons.append(f"id {row['id']!r} stands in line {first[row['id']]} already")
         first.setdefault(row["id"], line)
@@ -53,6 +58,16 @@ def read(path, labelled=True, media=True):
         listing = "\n".join(f"{path}:{line}: {reason}" for line, reason in sorted(faults))
         raise ValueError(f"{len(faults)} faults in a manifest\n{listing}" if len(faults) > 1 else listing)
     return [{k: v for k, v in clip.items() if k != "split"} for clip in clips]
+
+
+def is_name(text):
+    r"""Whether a text can be the name of a file: in no folder, no NUL, no line break.
+
+    Example:
+        >>> is_name("aBc-1"), is_name("../aBc"), is_name("a\0")
+        (True, False, False)
+    """
+    return Path(text).name == text and not _BREAK.search(text)
 
 
 def _decode(path):
@@ -71,7 +86,8 @@ def _decode(path):
 
 def _faults_of(row, folder, needed):
     reasons = [f"no {name.removesuffix('s')}" for name in needed if not row[name]]
-    if "path" in needed and row["path"] and not _is_file(folder / row["path"]):
+    whole = row["path"] and not _BREAK.search(row["path"])
+    if "path" in needed and whole and not _is_file(folder / row["path"]):
         reasons.append(f"{row['path']}: no such file (paths start at {folder})")
     if row["split"] not in _PARTS:
         reasons.append(f"split {row['split']!r}; expected train, validation or test")
@@ -81,8 +97,7 @@ def _faults_of(row, folder, needed):
         ("text", row["text"]),
         ("group", row["group"]),
     )
-    if _BREAK.search(row["id"]):
-        reasons.append("id: a line break or a NUL in it")
+    reasons += [f"{k}: a line break or a NUL in it" for k in ("id", "path") if _BREAK.search(row[k])]
     reasons += [f"{k}: half a surrogate pair is no text" for k, v in words if _HALF.search(v)]
     reasons += [f"{k}: over {_LONGEST} characters" for k in ("id", "text", "group") if len(row[k]) > _LONGEST]
     return reasons
@@ -136,9 +151,9 @@ def _csv(path, text, needed, faults):
                 header = [f.strip().lower() for f in fields]
                 missing = _missing(header, needed)
                 if missing:
-                    faults.append(
-                        (start, f"no column {', '.join(missing)}; the header has: {', '.join(header)}")
-                    )
+                    kinetics = "; Kinetics' list? --set=data.kind=kinetics_sounds" * ("youtube_id" in header)
+                    has = f"the header has: {', '.join(header)}{kinetics}"
+                    faults.append((start, f"no column {', '.join(missing)}; {has}"))
                     return
                 if twice := _twice(header):
                     faults.append((start, twice))
