@@ -149,6 +149,7 @@ def test_a_study_may_measure_more_than_training_did(go, clips, tmp_path, capsys)
     assert "as audio of" not in capsys.readouterr().out and lines[-1]["metrics"]["test"]["seed"] == 2.0
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn_against_its_axis(go, clips, tmp_path, monkeypatch):
     go(FIGURE, data=clips, seeds=2)
     seen, draw = [], pictures.sweep

@@ -82,6 +82,7 @@ def test_the_class_prior_is_that_of_the_training_part(tmp_path):
 # --- the report ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_report_sets_the_paper_beside_what_was_measured(go, tmp_path):
     go(rows=["video", "concat", "mfb"])
     written = report.write(tmp_path / "results.jsonl", tmp_path / "out")

@@ -323,7 +323,7 @@ def test_original_is_the_authors_program():
         "train.report": "best",
     }
     assert flat.items() >= program.items()
-    assert len(recipe.quirks_in_force(recipe.get("mafnet"))) == 5
+    assert len(recipe.quirks_in_force(recipe.get("mafnet"))) == 6
 
 
 def test_corrected_masks_validates_and_keeps_no_quirk():

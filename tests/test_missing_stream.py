@@ -18,6 +18,7 @@ def runs(tmp_path_factory):
     return both, visual
 
 
+@pytest.mark.slow
 def test_each_stream_tells_a_bit_and_is_missed(runs):
     run = workdir.load(runs[0])
     whole = missing_stream.accuracy(run)

@@ -120,6 +120,7 @@ def test_the_export_takes_pictures_and_sound(run, clips, capsys):
     assert out["probabilities"].shape == (2, 2) and out["scores"].shape == (2, 3, 2)
 
 
+@pytest.mark.slow
 def test_a_model_of_one_modality_reads_its_stream_of_shared_records(run, clips, tmp_path):
     records = workdir.load(run).facts.records
     for modality, row in (("visual", "frames"), ("audio", "audio")):
@@ -215,6 +216,7 @@ def test_a_run_on_ready_features_is_exported_without_raw_clips_and_predicts_none
         predict.predict(copy, [clips / "low" / "low_0.mp4"])
 
 
+@pytest.mark.slow
 def test_a_run_in_half_precision_is_exported(run, tmp_path):
     records = workdir.load(run).facts.records
     r = recipe.get("mafnet", "original", [*SMALL, "train.epochs=2", "train.precision=bfloat16"])

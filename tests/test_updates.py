@@ -327,6 +327,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one_device(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", REPLICAS, str(tmp_path)],
