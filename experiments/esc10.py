@@ -17,7 +17,6 @@ from tfvc import cli, files, recipe, train
 _BAR = 0.3
 _SETTINGS = (
     "model_args.modality=audio",
-    "data.streams=audio",
     "audio.dtype=float16",
     "model_args.units=64",
     "model_args.momentum=0.9",

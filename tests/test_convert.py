@@ -267,7 +267,7 @@ def test_an_array_that_no_record_holds_is_skipped_unread(tmp_path, monkeypatch):
     read = []
     real = arrays.member
     monkeypatch.setattr(arrays, "member", lambda path, name: read.append(path.stem) or real(path, name))
-    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(conversion.files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     manifest = shards.read_manifest(convert(dataset, features, out=tmp_path / "r"))
     assert manifest.ids == ["a"] and read == ["a"]  # and no such disk is asked for
     reasons = dict(manifest.skipped)

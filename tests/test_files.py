@@ -137,3 +137,19 @@ def test_a_lock_holds_in_other_processes_and_goes_with_its_holder(tmp_path):
 def test_a_csv_keeps_quotes_newlines_and_bytes_that_are_no_text(tmp_path):
     files.write_csv(tmp_path / "t.csv", [["a;b", 'say "x"\ny'], ["\udcff.mp4", 1]], delimiter=";")
     assert (tmp_path / "t.csv").read_bytes() == b'"a;b";"say ""x""\ny"\n\xff.mp4;1\n'
+
+
+def test_a_fingerprint_tells_size_and_both_ends(tmp_path):
+    path = tmp_path / "clip"
+    path.write_bytes(bytes(20000))
+    before = files.fingerprint(path)
+    assert before[0] == 20000 and files.fingerprint(path) == before
+    for place in (0, 19999):
+        path.write_bytes(bytes(place) + b"x" + bytes(19999 - place))
+        assert files.fingerprint(path) != before
+    with pytest.raises(FileNotFoundError):
+        files.fingerprint(tmp_path / "gone")
+
+
+def test_the_room_on_a_disk_is_known_before_the_folder_is_there(tmp_path):
+    assert files.free_bytes(tmp_path / "not" / "there") > 0

@@ -1,9 +1,7 @@
 """Ready features of others, in .npz, .npy or .h5 files, into a folder of records that train reads."""
 
-import hashlib
 import math
 import os
-import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +10,11 @@ from absl import flags
 
 from tfvc import cli, files
 from tfvc import recipe as recipes
-from tfvc.recipe import Feature, digest
+from tfvc.encoders import CONVERTED, WEIGHTS
+from tfvc.recipe import STREAMS, Feature, digest
 
 CONVERSION = 2  # raise it whenever the same files would give other records
-STREAMS = ("frames", "audio")  # in the order of the records' rows
 
-_END = 4096  # bytes at either end of a file that tell it from another
 _DOC = """Converts ready features into records, which train takes as --data.
 
 --data says which clips there are, with labels, groups and parts: a .csv or .jsonl manifest, or AVE's folder.
@@ -80,7 +77,7 @@ def convert(dataset, features, *, out="", dtype="float32", pool=(), keep="", sha
         print("arrays of other names are not read:", ", ".join(others))
     wanted = {
         "conversion": CONVERSION,
-        **{name: f"converted ({_named(features, stream)})" for stream, name in _weights(rows).items()},
+        **{WEIGHTS[row.name]: f"{CONVERTED} ({_named(features, row.name)})" for row in rows},
         "features": digest(sorted((id, [piece.mark for piece in pieces]) for id, pieces in found.items())),
         "dtype": dtype,
         "pool": ",".join(sorted(pool)),
@@ -152,13 +149,13 @@ class _Folder:
             for stream in STREAMS:
                 if stream in headers:
                     read = _reader(arrays.member, path, stream)
-                    yield _Piece(stream, str(path), *headers[stream], _mark(path), read)
+                    yield _Piece(stream, str(path), *headers[stream], files.fingerprint(path), read)
             return
         for stream in STREAMS:
             path = self.root / stream / f"{name}.npy"
             if os.path.isfile(path):
                 header, read = arrays.headers(path, stream)[stream], _reader(arrays.whole, path, stream)
-                yield _Piece(stream, str(path), *header, _mark(path), read)
+                yield _Piece(stream, str(path), *header, files.fingerprint(path), read)
 
 
 class _Arrays:
@@ -185,7 +182,7 @@ class _Arrays:
                     f"{paths[stream]}: {stream} is {tuple(array.shape)}; expected one row for each of the "
                     f"{len(self._row)} clips of {dataset.root}"
                 )
-        self._marks = {stream: _mark(path) for stream, path in paths.items()}
+        self._marks = {stream: files.fingerprint(path) for stream, path in paths.items()}
 
     def find(self, clip):
         """The pieces of a clip."""
@@ -227,20 +224,6 @@ def _named(features, stream):
     """The files of a stream, as the manifest names them: not where they lie, but what they are called."""
     pairs = dict(text.strip().partition("=")[::2] for text in features.split(","))
     return os.path.basename(os.path.abspath(pairs.get(stream, features)))
-
-
-def _weights(rows):
-    """Stream -> the setting of records that says where its features come from."""
-    names = {"frames": "backbone.weights", "audio": "audio.weights"}
-    return {row.name: names[row.name] for row in rows}
-
-
-def _mark(path):
-    """Size, and checksum of both ends: cheap for many gigabytes, and a changed file shows."""
-    with open(path, "rb") as f:
-        size, begin = os.fstat(f.fileno()).st_size, f.read(_END)
-        f.seek(max(0, size - _END))
-        return [size, hashlib.sha256(begin + f.read()).hexdigest()[:10]]
 
 
 def _rows(found, dtype, pool, features):
@@ -349,8 +332,7 @@ def _check_disk(folder, found, rows):
 
     width = {row.name: schema.frame_bytes(row) for row in rows}
     needed = sum(piece.shape[0] * width.get(piece.stream, 0) for pieces in found for piece in pieces)
-    place = folder.absolute()
-    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    free = files.free_bytes(folder)
     if needed > free:
         raise ValueError(
             f"{folder}: about {needed / 1e9:.3g} GB are needed and {free / 1e9:.3g} GB are free; use "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tfvc.recipe import Feature, digest, read_by, streams
 
+WEIGHTS = {"frames": "backbone.weights", "audio": "audio.weights"}  # stream -> setting of its records
 UNKNOWN, CONVERTED = "of unknown origin", "converted"  # how the sentence begins where no network is known
 
 

@@ -5,10 +5,8 @@ No network call crosses a shard, so a run that was killed goes on to the very sa
 """
 
 import contextlib
-import hashlib
 import math
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +21,6 @@ EXTRACTION = 1
 
 _SAMPLE = 32  # clips whose duration is looked up to estimate the disk
 _RECORD_BYTES = 96  # framing, id and labels of one record
-_END = 4096  # bytes at either end of a clip that tell it from another
 _SMALLER = "lower data.fps, pool the features, or cut the clip"
 _MADE_BY = {  # stream -> what records and run must have in common, or the model would meet other features
     "frames": (
@@ -40,7 +37,6 @@ _MADE_BY = {  # stream -> what records and run must have in common, or the model
     ),
     "audio": ("audio.name", "audio.output", "audio.dtype"),
 }
-_WEIGHTS = {"frames": "backbone.weights", "audio": "audio.weights"}
 
 _DOC = """Extracts features of pictures and sound from videos into TFRecord shards.
 
@@ -103,7 +99,7 @@ def settings(recipe, encoders, dataset):
         "extraction": EXTRACTION,
         **made_by,
         **{key: flat[key] for key in kept},
-        **{_WEIGHTS[name]: encoders.weights[name] for name in streams(recipe)},
+        **{networks.WEIGHTS[name]: encoders.weights[name] for name in streams(recipe)},
         "encoder": networks.identity(encoders),
         "classes": digest(list(dataset.classes)),
         "clips": f"{len(clips)} clips, {digest(sorted(clips))}",
@@ -126,7 +122,9 @@ def default_folder(recipe, wanted, dataset):
 
 def weights_of(manifest):
     """Stream -> sentence of the weights that records were made with; "" where they have no such stream."""
-    found = {name: str(manifest.settings.get(key, networks.UNKNOWN)) for name, key in _WEIGHTS.items()}
+    found = {
+        name: str(manifest.settings.get(key, networks.UNKNOWN)) for name, key in networks.WEIGHTS.items()
+    }
     held = {row.name for row in manifest.features}
     return {name: text if name in held else "" for name, text in found.items()}
 
@@ -146,8 +144,8 @@ def check_records(manifest, recipe, weights=None):
     flat = _comparable(recipe) | {"extraction": EXTRACTION}
     keys = ["extraction", *(key for name in wanted for key in _MADE_BY[name])]
     if weights is not None:
-        flat |= {_WEIGHTS[name]: weights[name] for name in wanted}
-        keys += [_WEIGHTS[name] for name in wanted]
+        flat |= {networks.WEIGHTS[name]: weights[name] for name in wanted}
+        keys += [networks.WEIGHTS[name] for name in wanted]
     there = {key: manifest.settings[key] for key in keys if key in manifest.settings}
     other = differences(there, {key: flat[key] for key in there})
     if other:
@@ -288,11 +286,9 @@ def _check_disk(folder, clips, encoders):
         lengths = [min(n, recipe.data.frames) for n in lengths]
     count = sum(lengths) / max(1, len(lengths)) * len(clips)
     width = sum(map(schema.frame_bytes, rows))
-    place = Path(os.path.abspath(folder))
-    there = next(p for p in (place, *place.parents) if p.exists())
-    needed, free = count * width + len(clips) * _RECORD_BYTES, shutil.disk_usage(there).free
+    needed, free = count * width + len(clips) * _RECORD_BYTES, files.free_bytes(folder)
     if needed > free:
-        cached = place.is_relative_to(os.path.abspath(files.cache_root()))
+        cached = Path(os.path.abspath(folder)).is_relative_to(os.path.abspath(files.cache_root()))
         elsewhere = "TFVC_CACHE=<a folder on another disk>" if cached else "another --workdir"
         raise ValueError(
             f"{folder}: about {needed / 1e9:.3g} GB are needed ({count:.0f} rows of {width} bytes) and "
@@ -327,12 +323,8 @@ def _summary(folder, manifest, clips, seconds):
 
 
 def _fingerprint(path):
-    """Size, and checksum of both ends: cheap for a thousand hours of video, and a changed clip shows."""
     try:
-        with open(path, "rb") as f:
-            size, begin = os.fstat(f.fileno()).st_size, f.read(_END)
-            f.seek(max(0, size - _END))
-            return [size, hashlib.sha256(begin + f.read()).hexdigest()[:10]]
+        return files.fingerprint(path)
     except OSError:
         return -1  # a missing file is skipped, and listed, when it is its turn
 

@@ -123,10 +123,10 @@ class Predictor:
 
         self.rows = run.facts.features
         self.length = self.rows[0].shape[0]
-        model = run.classifier()
+        whole = run.model()  # once: what follows shares its weights
+        model = workdir.classifier_of(whole)
         module = names.load("models", run.recipe.model)
-        whole = run.model() if hasattr(module, "attention_scores") else None
-        scores = module.attention_scores(whole) if whole else None
+        scores = module.attention_scores(whole) if hasattr(module, "attention_scores") else None
         spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in self.rows}
 
         def call(inputs):

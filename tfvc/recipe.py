@@ -228,6 +228,21 @@ def check(recipe):
     return recipe
 
 
+def unless(given, recipe, section, **values):
+    """Replaces those fields of a section that the user did not set: for a model's `resolve`.
+
+    Args:
+        given: names of the fields that the user set, as `train.epochs`.
+
+    Example:
+        >>> changed = unless({"train.epochs"}, get("attention_boosted"), "train", epochs=1, batch_size=2)
+        >>> changed.train.epochs, changed.train.batch_size
+        (60, 2)
+    """
+    values = {k: v for k, v in values.items() if f"{section}.{k}" not in given}
+    return dataclasses.replace(recipe, **{section: dataclasses.replace(getattr(recipe, section), **values)})
+
+
 def streams(recipe):
     """The streams that are extracted from clips, pictures first: `data.streams`, or what the model reads.
 

@@ -305,7 +305,7 @@ def _weights_of(manifest, recipe):
         if name == "audio" and not drawn:  # its digest is of the tensors, not of the file
             wanted = Path(asked[name]).name
         if wanted not in there[name]:
-            field = "backbone.weights" if name == "frames" else "audio.weights"
+            field = encoders.WEIGHTS[name]
             raise ValueError(
                 f"{manifest.folder}: these records were made with weights {there[name]}, "
                 f"{field}={asked[name]}; leave {field} out, or extract again"

@@ -25,7 +25,7 @@ from tfvc.callbacks import (
     write_log,
 )
 from tfvc.optimizers import by_path, optimizer
-from tfvc.workdir import probabilities_of
+from tfvc.workdir import classifier_of, probabilities_of
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -95,7 +95,7 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
     with model.distribute_strategy.scope():
         measure = measures(multi_label)[0]
-        trained = _judgeable(model)
+        trained = classifier_of(model)
         if drops:
             trained = PathUpdates(trained, paths, drops, seed)
             rule = by_path(train, len(trained.trainable_variables), trained.still)
@@ -298,15 +298,6 @@ class PathUpdates(keras.Model):
         return cls(**(config | {"network": network}))
 
 
-def _judgeable(model):
-    """The model itself, or where it has several outputs, its part that gives the probabilities alone."""
-    if probabilities_of(model) is model.output:
-        return model
-    part = keras.Model(model.input, probabilities_of(model), name=model.name)
-    part.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of half precision
-    return part
-
-
 def keep(network, folder, progress, report):
     """Writes `model.keras`, the weights that are reported.
 
@@ -329,7 +320,7 @@ def measure(model, dataset, train, multi_label=False):
         dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap` instead), floats;
         `clips`, how many there were.
     """
-    model = _judgeable(model)
+    model = classifier_of(model)
     judged = _judged(model, train, multi_label)
     result = evaluated(model, dataset, judged)
     clips = int(keras.ops.convert_to_numpy(judged[0].count))

@@ -46,10 +46,7 @@ class Run:
 
     def classifier(self):
         """The trained model with one output, the probabilities (B, C); raises as `model`."""
-        import keras
-
-        model = self.model()
-        return keras.Model(model.input, probabilities_of(model), name=model.name)
+        return classifier_of(self.model())
 
     def model(self):
         """The trained model with all its outputs. Raises FileNotFoundError where the run has not finished."""
@@ -117,6 +114,17 @@ def probabilities_of(model):
     if not isinstance(model.output, dict) or "probabilities" not in model.output:
         raise ValueError(f"model {model.name}: several outputs; expected a dict with `probabilities`")
     return model.output["probabilities"]
+
+
+def classifier_of(model):
+    """The model itself, or where it has several outputs, its part that gives the probabilities alone."""
+    import keras
+
+    if probabilities_of(model) is model.output:
+        return model
+    part = keras.Model(model.input, probabilities_of(model), name=model.name)
+    part.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of half precision
+    return part
 
 
 def save(path, recipe, facts, seed, split):

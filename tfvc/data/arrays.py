@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvc import files
+
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 _HEADER = 1 << 16  # bytes in which a header must end; NumPy refuses one of over 10,000 characters
 _MAKE = {".npy": "np.save", ".npz": "np.savez"}
@@ -169,7 +171,7 @@ def _refuse_objects(path, name, dtype):
 
 def _unreadable(path, error, name="frames"):
     """One line for what NumPy or h5py said. A pickle is told from damage by its first bytes."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    text = files.first_line(error)[:200]
     with open(path, "rb") as f:
         pickle = f.read(1) == b"\x80"
     if pickle:

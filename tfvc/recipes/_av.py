@@ -1,7 +1,5 @@
 """What the recipes of mafnet and of the two models that its paper compares with it share."""
 
-import dataclasses
-
 from tfvc.recipe import Backbone, Data, Recipe, Train
 
 # Random features of 96 clips of 6 s: small frames, few of them, small batches. Printed by every demo run.
@@ -43,9 +41,3 @@ def base(model, fidelity, demo, quirks, **train):
         quirks=() if corrected else quirks,
         demo_overrides=(*DEMO, *demo),
     )
-
-
-def unless(given, recipe, section, **values):
-    """Replaces those fields of a section that the user did not set."""
-    values = {k: v for k, v in values.items() if f"{section}.{k}" not in given}
-    return dataclasses.replace(recipe, **{section: dataclasses.replace(getattr(recipe, section), **values)})

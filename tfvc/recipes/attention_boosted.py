@@ -8,7 +8,7 @@ Source: the authors' published Keras 2.2.4 program (junyongyou/Attention-boosted
 
 import dataclasses
 
-from tfvc.recipe import Backbone, Data, Recipe, Train
+from tfvc.recipe import Backbone, Data, Recipe, Train, unless
 
 _LARGE_MAPS = ("resnet50", "xception")  # 100,352 values a frame: the authors' batch is 16
 
@@ -58,17 +58,11 @@ def resolve(recipe, given):
     if recipe.model_args.get("mode") == "cnn3d":
         size = recipe.backbone.size if "backbone.size" in given else (60, 40)
         frames = {"name": "frames", "weights": "none", "size": size, "standardize": "no"}
-        recipe = _unless(given, recipe, "backbone", **frames)
-        recipe = _unless(given, recipe, "data", channel_order="rgb")
+        recipe = unless(given, recipe, "backbone", **frames)
+        recipe = unless(given, recipe, "data", channel_order="rgb")
         if "model_args.recurrent_activation" not in given:
             args = {k: v for k, v in recipe.model_args.items() if k != "recurrent_activation"}
             recipe = dataclasses.replace(recipe, model_args=args)
     if recipe.backbone.name in _LARGE_MAPS:
-        recipe = _unless(given, recipe, "train", batch_size=16)
+        recipe = unless(given, recipe, "train", batch_size=16)
     return recipe
-
-
-def _unless(given, recipe, section, **values):
-    """Replaces those fields of a section that the user did not set."""
-    values = {k: v for k, v in values.items() if f"{section}.{k}" not in given}
-    return dataclasses.replace(recipe, **{section: dataclasses.replace(getattr(recipe, section), **values)})

@@ -14,7 +14,8 @@ the program.
 
 import dataclasses
 
-from tfvc.recipes._av import MASKED, base, unless
+from tfvc.recipe import unless
+from tfvc.recipes._av import MASKED, base
 
 _QUIRKS = (
     ("train.optimizer", "adam_tf1", "Adam's small constant is TensorFlow 1's, 1e-8 (Keras: 1e-7)"),
