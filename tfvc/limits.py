@@ -3,23 +3,32 @@
 from tfvc import names
 
 _CHOICES = {
-    "data.kind": ("auto", "demo", "folder", "ucf101", "manifest", "ave", "kinetics_sounds", "yt8m"),
+    "data.kind": (
+        *("auto", "demo", "folder", "ucf101", "manifest", "disaster", "ave", "kinetics_sounds", "yt8m"),
+    ),
     "data.pool": ("none", "second"),
     "data.demo_form": ("motion", "multimodal", "disaster"),
     "data.channel_order": ("rgb", "bgr"),
     "data.interpolation": ("area", "bilinear", "bicubic", "nearest"),
-    "data.split": ("random", "group", "official"),
+    "data.sampling": ("fps", "even"),
+    "data.split": ("random", "group", "official", "stratified"),
     "backbone.pooling": ("none", "avg", "max"),
     "backbone.precision": ("float32", "bfloat16"),
     "backbone.dtype": ("float32", "float16"),
     "backbone.standardize": ("auto", "yes", "no"),
-    "audio.name": ("vggish",),
-    "audio.output": ("conv4_2", "pooled", "embedding"),
+    "audio.name": ("vggish", "soundnet"),
     "audio.dtype": ("float32", "float16"),
+    "text.embedding": ("glove", "learned"),
+    "text.dtype": ("float32", "float16"),
+    "second_stage.name": ("none", "svm"),
+    "second_stage.weights": ("concepts", "label_set", "none"),
+    "second_stage.scores": ("decision", "probability"),
+    "second_stage.stop": ("text", "printed"),
+    "second_stage.thresholds": ("none", "tuned"),
     "train.drop_rule": ("published", "mended"),
     "train.optimizer": ("adam", "adam_tf1", "rmsprop", "rmsprop_keras2", "sgd"),
     "train.report": ("last", "best"),
-    "train.monitor": ("accuracy", "gap", "hit_at_one", "loss"),
+    "train.monitor": ("accuracy", "gap", "hit_at_one", "micro_f1", "loss"),
     "train.loss": ("auto", "categorical", "binary", "cross_entropy"),
     "train.precision": ("float32", "bfloat16", "float16"),
 }
@@ -35,6 +44,14 @@ _AT_LEAST = {
     "data.test_fraction": 0.0,
     "data.validation_fraction": 0.0,
     "backbone.batch_size": 1,
+    "audio.rows": 0,
+    "text.rows": 0,
+    "text.words": 0,
+    "second_stage.C": 1e-6,
+    "second_stage.step": 1,
+    "second_stage.patience": 1,
+    "second_stage.cv": 0,
+    "second_stage.trees": 1,
     "train.batch_size": 1,
     "train.epochs": 1,
     "train.steps": 0,
@@ -53,6 +70,10 @@ _AT_LEAST = {
     "train.keep_checkpoints": 1,
     "predict.top_k": 1,
     "predict.window_step": 0,
+}
+_OUTPUTS = {  # of a network for sound
+    "vggish": ("conv4_2", "pooled", "embedding"),
+    "soundnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "conv7"),
 }
 _AT_MOST = {"data.fps": 1000.0, "train.drop_visual": 1.0, "train.drop_audio": 1.0}
 _LARGEST_SIDE = 8192  # pixels of a frame that a network is fed
@@ -79,6 +100,11 @@ def check(model, flat):
     for key, choices in (_CHOICES | own["CHOICES"]).items():
         if flat[key] not in choices:
             raise ValueError(names.suggest(f"value of {key}", flat[key], choices))
+    name, output = flat["audio.name"], flat["audio.output"]
+    if output not in _OUTPUTS[name]:
+        raise ValueError(
+            names.suggest(f"value of audio.output with audio.name={name}", output, _OUTPUTS[name])
+        )
     for key, least in (_AT_LEAST | own["AT_LEAST"]).items():
         if not flat[key] >= least:
             raise ValueError(f"{key}={flat[key]}: expected at least {least}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from tfvc import limits, names
 
 FROM_DATA = "<from the data>"
-STREAMS = ("frames", "audio")  # of a clip
+STREAMS = ("frames", "audio", "text")  # of a clip
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Feature:
         name: key in the record and name of the model's input.
         shape: shape of one clip's feature, for example `(7, 25088)`; the leading axis of a
             sequence may be None (any length).
-        dtype: as stored, and as it enters the model: `float32`, `float16`, `uint8`.
+        dtype: as stored, and as it enters the model: `float32`, `float16`, `uint8`, `int32`.
         quantized: uint8 values stand for floats (YouTube-8M) and are dequantised in the model.
 
     Example:
@@ -43,12 +43,14 @@ class Feature:
 class Data:
     """Where clips come from and how they are cut and split."""
 
-    kind: str = "auto"  # auto | demo | folder | ucf101 | manifest | ave | kinetics_sounds | yt8m (by pattern)
+    # auto | demo | folder | ucf101 | manifest | disaster | ave | kinetics_sounds | yt8m (by pattern)
+    kind: str = "auto"
     demo_form: str = "motion"  # motion | multimodal | disaster
     clips: int = 0  # demo set: number of clips, 0 = the form's own
     lists: str = ""  # ucf101: folder of the official lists; "" = ucfTrainTestlist near the clips
     list_number: int = 1  # ucf101: trainlist01, 02 or 03
     classes: str = ""  # file of class names, one a line: only clips of these are read; "" = all
+    sampling: str = "fps"  # fps: `fps` frames a second | even: `frames` of them, evenly spaced over the clip
     fps: float = 1.0  # frames a second that are kept
     pool: str = "none"  # none: a row a frame | second: a row a second, the mean over its fps frames
     frames: int = 0  # T, rows of a clip; 0 = int(mean row count of the data set)
@@ -56,13 +58,15 @@ class Data:
     interpolation: str = "area"  # area | bilinear | bicubic | nearest
     max_seconds: float = 3600.0  # a longer clip is refused
     max_pixels: int = 8294400  # a larger frame is refused (3840 x 2160)
-    split: str = "group"  # random | group | official ("official" falls back to group, said)
+    split: str = "group"  # random | group | official (falls back to group, said) | stratified (by labels)
     test_fraction: float = 0.3
     validation_fraction: float = 0.0  # of the training part; 0 = the test part serves (original)
     test_groups: tuple = ()  # split=group: these groups are the test part
     shard_clips: int = 64  # clips in one shard
     cache_mb: int = 1024  # MiB; records up to this size stay in memory (training and validation each)
-    streams: str = ""  # what is extracted: frames, audio or frames,audio; "" = frames. yt8m: what is read, as
+    streams: str = (
+        ""  # what is extracted of frames,audio,text; "" = what the model reads. yt8m: what is read, as
+    )
     # rgb,audio or mean_rgb,mean_audio; "" = what the records hold
     num_classes: int = 3862  # yt8m
     vocabulary: str = ""  # yt8m: the set's vocabulary.csv, for the names of classes; "" = their numbers
@@ -87,12 +91,30 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Audio:
-    """The network that turns a second of sound into features: the stream `audio`."""
+    """The network that turns sound into features: the stream `audio`."""
 
-    name: str = "vggish"
-    weights: str = "audioset"  # audioset | random | a path or hub:..., as backbones.vggish.load takes them
-    output: str = "conv4_2"  # conv4_2 (12, 8, 512) | pooled (512,) | embedding (128,)
+    name: str = "vggish"  # vggish: a row a second | soundnet: a row of conv7 each 1.5 s, of the whole clip
+    weights: str = "audioset"  # audioset (soundnet: flickr) | random | a path (vggish: or hub:...)
+    output: str = (
+        "conv4_2"  # vggish: conv4_2 (12, 8, 512) | pooled (512,) | embedding (128,); soundnet: conv1
+    )
+    # ... conv7 (1024,)
+    after_relu: bool = True  # soundnet: a layer behind its batch norm and ReLU, or before them
+    rows: int = 0  # of a clip; 0 = data.frames. soundnet: of more, so many, evenly spaced
     dtype: str = "float32"  # stored: float32 | float16
+
+
+@dataclass(frozen=True)
+class Text:
+    """How the words that go with a clip become rows: the stream `text`."""
+
+    embedding: str = (
+        "glove"  # glove: a word's vector, from a file | learned: its number; the model learns one
+    )
+    weights: str = "glove"  # glove (glove.6B.300d.txt where weights are looked for) | a path
+    words: int = 400_000  # of the file, the first so many lines; learned: the most frequent so many; 0 = all
+    rows: int = 0  # words of a clip; 0 = data.frames. Those behind are cut off
+    dtype: str = "float32"  # stored vectors: float32 | float16
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,25 @@ class Train:
 
 
 @dataclass(frozen=True)
+class SecondStage:
+    """The classifier that reads the network's vector `embedding` once it is trained."""
+
+    name: str = (
+        "none"  # none: the network's own probabilities decide | svm: label powerset, weighted linear SVM
+    )
+    eliminate: bool = True  # features are ranked by a random forest and dropped one after the other
+    C: float = 0.9  # cost of the SVM
+    weights: str = "concepts"  # concepts (inverse frequency of a label set's labels) | label_set | none
+    scores: str = "decision"  # a label's score, from its sets' decision values | probability (calibrated)
+    stop: str = "text"  # text | printed: which of the paper's two rules ends the elimination
+    step: int = 1  # features a round
+    patience: int = 1  # rounds without a better score before it stops
+    cv: int = 0  # folds that score a round; 0 = the validation part does
+    trees: int = 300  # of the forest
+    thresholds: str = "none"  # none | tuned: a score's own threshold for each label, by the validation part
+
+
+@dataclass(frozen=True)
 class Predict:
     """What a prediction lists. Settable on a finished run."""
 
@@ -148,8 +189,10 @@ class Recipe:
     data: Data = field(default_factory=Data)
     backbone: Backbone = field(default_factory=Backbone)
     audio: Audio = field(default_factory=Audio)
+    text: Text = field(default_factory=Text)
     model_args: dict = field(default_factory=dict)
     train: Train = field(default_factory=Train)
+    second_stage: SecondStage = field(default_factory=SecondStage)
     predict: Predict = field(default_factory=Predict)
     quirks: tuple = ()
     demo_overrides: tuple = ()  # "field=value" strings applied to the embedded demo set only
@@ -269,7 +312,7 @@ def rows_of(trees):
     rows = [Feature(**{**tree, "shape": tuple(tree["shape"])}) for tree in trees]
     for row in rows:
         sizes = row.shape[row.shape[:1] == (None,) :]
-        known = isinstance(row.name, str) and row.dtype in ("float32", "float16", "uint8")
+        known = isinstance(row.name, str) and row.dtype in ("float32", "float16", "uint8", "int32")
         if not (known and row.shape and all(type(n) is int and n >= 1 for n in sizes)):
             raise TypeError(f"features: {row}")
     return rows
