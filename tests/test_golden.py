@@ -16,7 +16,7 @@ import pytest
 from conftest import SHARED, shared_path
 from golden import read
 
-RESOLVED = {2, 3, 4, 5}
+RESOLVED = {2, 3, 4, 5, 6}
 
 _GIVEN = os.environ.get("TFVC_GOLDEN")
 FOLDER = Path(_GIVEN) if _GIVEN else SHARED / "golden"

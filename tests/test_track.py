@@ -13,7 +13,7 @@ from test_audio import sine, write
 from test_video import ramp
 
 from tfvc.backbones import log_mel
-from tfvc.data import audio, demo, video
+from tfvc.data import audio, clock, demo, video
 from tfvc.data.audio import Track, read_track
 from tfvc.data.video import MediaError, iter_frames, read_frames
 
@@ -215,15 +215,15 @@ def test_streams_without_times_and_sound_alone_start_together(tmp_path, monkeypa
     monkeypatch.setattr(audio, "pictures_start", lambda container: None)  # a header that says nothing
     assert begins(read_track(path, Track())) < 0.03
     monkeypatch.undo()
-    monkeypatch.setattr(video, "_video_stream", lambda container: None)  # the cover of a song
+    monkeypatch.setattr(clock, "video_stream", lambda container: None)  # the cover of a song
     assert begins(read_track(path, Track())) < 0.03
 
 
 def test_longer_sound_does_not_make_pictures_look_truncated(tmp_path, monkeypatch):
     path = apart(tmp_path / "v.mkv", 2, sound=6.0)
     promised = []
-    inner = video._promised
-    monkeypatch.setattr(video, "_promised", lambda *given: promised.append(inner(*given)) or promised[-1])
+    inner = clock.promised
+    monkeypatch.setattr(clock, "promised", lambda *given: promised.append(inner(*given)) or promised[-1])
     for data, seconds in ((path.read_bytes(), 3), (path.read_bytes().replace(b"DURATION", b"DIRECTOR"), 0)):
         path.write_bytes(data)
         with av.open(str(path)) as container:

@@ -265,7 +265,7 @@ def load(weights=_AUDIOSET, *, seed=0, pooling="avg"):
     """
     if weights == _RANDOM:
         model = build_model(pooling=pooling)
-        _randomize(model, seed)
+        randomize(model, seed)
         return _wrap(model, f"random (seed {seed})", f"random {seed} {pooling} rule 1")
     if weights.startswith(weight_files.HUB) or Path(weights).is_dir():
         return _from_saved_model(weights.removeprefix(weight_files.HUB))
@@ -298,9 +298,18 @@ def _assign(model, named, path):
             weight.assign(array)
 
 
-def _randomize(model, seed):
-    """He et al. 2015, equation 10: normal, variance 2 / fan-in; drawn by NumPy, the same everywhere."""
-    for layer in (v for v in model.layers if v.weights):
+def randomize(model, seed):
+    """Draws the kernels of a model's layers, by their names; all else stays as it is.
+
+    Normal, variance 2 / fan-in; drawn by NumPy, the same everywhere.
+
+    **Source**: He et al. (ICCV 2015), equation 10.
+
+    Args:
+        model: whose layers with a kernel are meant.
+        seed: of the draw.
+    """
+    for layer in (v for v in model.layers if hasattr(v, "kernel")):
         shape = tuple(layer.kernel.shape)
         generator = np.random.default_rng([seed % 2**32, zlib.crc32(layer.name.encode())])
         scale = np.float32(np.sqrt(2.0 / np.prod(shape[:-1])))

@@ -22,13 +22,122 @@ from tfvc.data.video import (
     refuse_longer,
 )
 
+CHANNELS = ("mean", "first")
 _FILLING = 0.15  # seconds: a last piece so short is what codecs fill their last block up with
 _TOGETHER = 0.05  # seconds: streams whose starts lie no further apart start together, but for codecs' delays
 _HIGHEST_RATE = 768_000  # samples a second of a file that `Track` takes: a buffer holds one second
 _UNFINISHED = "not read to its end"
 
 
-class Track:
+class _Listener:
+    """Takes the sound of one file, one channel, while the file is read. Who inherits makes something of it.
+
+    `_begin(silent)` is told of silence in front, `_hear(samples)` gets what comes, both at the file's own
+    rate; `_finish()` says whether there was any.
+    """
+
+    def __init__(self, seconds, rate, channels):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ValueError(f"seconds={seconds}: expected a number above 0, or None")
+        if rate < 1 or rate != int(rate):
+            raise ValueError(f"rate={rate}: expected a whole number of samples a second")
+        if channels not in CHANNELS:
+            raise ValueError(f"channels={channels!r}: expected {' or '.join(CHANNELS)}")
+        self.seconds, self.rate, self.channels = seconds, int(rate), channels
+        self.reason = "not read yet"
+        self._most = math.inf if seconds is None else seconds  # seconds that are enough
+        self._reset()
+
+    def _reset(self):
+        self.warnings, self._stream = [], None
+        self._errors, self._kept = [], bytearray()
+        self._file_rate, self._heard = 0, 0
+        self._origin, self._cut, self._early = None, 0, False
+
+    @property
+    def enough(self):
+        """Whether no more packets are wanted: it has its seconds, or there is no more sound to be had."""
+        return self._stream is None or 0 < self._file_rate * self._most <= self._heard
+
+    def open(self, container, max_seconds):
+        """Finds the sound of an open file. For the reader of the file, as `take` and `listen` are.
+
+        Returns:
+            the stream whose packets are wanted; None where there is none, and `reason` says why.
+        """
+        self._reset()
+        stream = container.streams.best("audio") if container.streams.audio else None
+        self.reason = _UNFINISHED
+        if stream is None:
+            self.reason = "no sound in it"
+        elif stream.codec_context is None:
+            self.reason = "no decoder for its sound"
+        elif (seconds := header_seconds(container, stream)) > max_seconds:
+            self.reason = f"{seconds:.1f} s of sound, more than max_seconds={max_seconds:g}"
+        else:
+            self._stream, self._limit = stream, max_seconds
+            self._origin = pictures_start(container)
+        return self._stream
+
+    def take(self, packet):
+        """Decodes one packet of the stream; errors are noted, not raised."""
+        for frame in () if self.enough else frames_of(packet, self._errors):
+            if not self.enough:
+                self._add(frame)
+
+    def listen(self, packets, broken):
+        """Takes what is still wanted of the rest, and comes to its end; arguments of `video.packets_of`."""
+        while not self.enough and (packet := next(packets, None)) is not None:
+            if packet.stream.index == self._stream.index:
+                self.take(packet)
+        if self.reason != _UNFINISHED:
+            return
+        if not self.enough:  # the file came to its end
+            self._errors += broken
+        found = self._finish()
+        none = "its sound ends before the pictures start" if self._early else nothing("sound", self._errors)
+        self.reason = "" if found else none
+        if found and self._errors:
+            last = min(self._heard / self._file_rate, self._most)
+            self.warnings.append(f"sound {damage(self._errors, last)}")
+        self._stream = None
+
+    def _add(self, frame):
+        """One frame, from where the sound is to start."""
+        first = not self._file_rate
+        rate = self._file_rate = self._file_rate or frame.sample_rate
+        if frame.sample_rate != rate or rate > _HIGHEST_RATE:
+            self._errors.append(f"{frame.sample_rate} samples a second, expected {min(rate, _HIGHEST_RATE)}")
+            self._stream = None
+            return
+        if first:
+            self._place(frame)
+            if self.enough:
+                return
+        samples = _channel(frame, self.channels, self._errors)
+        cut = min(self._cut, samples.size)
+        self._cut -= cut
+        self._heard += samples.size - cut
+        self._hear(samples[cut:])
+        if min(self._heard // rate, self._most) > self._limit:
+            self.reason = f"more than max_seconds={self._limit:g} of sound"
+            self._stream, self._kept = None, bytearray()
+
+    def _place(self, frame):
+        """By the first frame: silence in front of sound that starts late, how much is cut of an early one."""
+        late = 0.0 if self._origin is None or frame.time is None else frame.time - self._origin
+        late = late if abs(late) > _TOGETHER else 0.0
+        samples = round(late * self._file_rate)
+        if samples >= min(self._most, self._limit) * self._file_rate or -late > self._limit:
+            where = "behind" if late > 0 else "before"
+            self.reason = f"its sound starts {abs(late):.1f} s {where} the start of the pictures"
+            self._stream = None
+            return
+        self._early, self._cut, self._heard = late < 0, max(0, -samples), max(0, samples)
+        self._begin(self._heard)
+
+
+class Track(_Listener):
     """The sound of one file as the first samples of each of its seconds, taken while the file is read.
 
     Give it to `tfvc.data.video.iter_frames`, or to `read_track` where only sound is wanted. The channels are
@@ -65,125 +174,45 @@ class Track:
     """
 
     def __init__(self, seconds=None, rate=16000, samples=15600):
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise ValueError(f"seconds={seconds}: expected a number above 0, or None")
-        if rate < 1 or rate != int(rate) or not 1 <= samples <= rate:
+        if not 1 <= samples <= rate:
             raise ValueError(f"rate={rate}, samples={samples}: expected whole numbers, 1 <= samples <= rate")
-        self.seconds, self.rate, self.samples = seconds, int(rate), int(samples)
-        self.reason = "not read yet"
-        self._reset()
+        self.samples = int(samples)
+        super().__init__(seconds, rate, "mean")
+        self._most = math.ceil(seconds) if seconds else math.inf
 
     def _reset(self):
-        self.pieces, self.warnings = np.zeros((0, self.samples), "float32"), []
-        self._most = math.inf if self.seconds is None else math.ceil(self.seconds)
-        self._stream = None
-        self._errors, self._kept, self._count = [], bytearray(), 0
-        self._file_rate, self._heard = 0, 0
-        self._origin, self._silent, self._cut, self._early = None, 0, 0, False
+        super()._reset()
+        self.pieces = np.zeros((0, self.samples), "float32")
+        self._count = self._silent = 0
         self._waiting, self._held = [], 0  # samples of the second that has begun, and how many they are
 
-    @property
-    def enough(self):
-        """Whether no more packets are wanted: it has its seconds, or there is no more sound to be had."""
-        return self._stream is None or self._count >= self._most
-
-    def open(self, container, max_seconds):
-        """Finds the sound of an open file. For the reader of the file, as `take` and `listen` are.
-
-        Returns:
-            the stream whose packets are wanted; None where there is none, and `reason` says why.
-        """
-        self._reset()
-        stream = container.streams.best("audio") if container.streams.audio else None
-        self.reason = _UNFINISHED
-        if stream is None:
-            self.reason = "no sound in it"
-        elif stream.codec_context is None:
-            self.reason = "no decoder for its sound"
-        elif (seconds := header_seconds(container, stream)) > max_seconds:
-            self.reason = f"{seconds:.1f} s of sound, more than max_seconds={max_seconds:g}"
-        else:
-            self._stream, self._limit = stream, max_seconds
-            self._origin = pictures_start(container)
-        return self._stream
-
-    def take(self, packet):
-        """Decodes one packet of the stream; errors are noted, not raised."""
-        for frame in () if self.enough else frames_of(packet, self._errors):
-            if not self.enough:
-                self._add(frame)
-
-    def listen(self, packets, broken):
-        """Takes what is still wanted of the packets that are left, passes others over, and makes `pieces`.
-
-        Args:
-            packets, broken: of `tfvc.data.video.packets_of`.
-        """
-        while not self.enough and (packet := next(packets, None)) is not None:
-            if packet.stream.index == self._stream.index:
-                self.take(packet)
-        if self.reason != _UNFINISHED:
-            return
-        if not self.enough:  # the file came to its end
-            self._errors += broken
-        filling = self._count > self._silent and self._held < _FILLING * self._file_rate
-        if self._held and self._count < self._most and not filling:
-            self._keep(np.pad(np.concatenate(self._waiting), (0, self._file_rate - self._held)))
-        none = "its sound ends before the pictures start" if self._early else nothing("sound", self._errors)
-        self.reason = "" if self._count else none
-        if self._count and self._errors:
-            last = min(self._heard / self._file_rate, self._most)
-            self.warnings.append(f"sound {damage(self._errors, last)}")
-        self.pieces = np.frombuffer(self._kept, "float32").reshape(-1, self.samples)
-        self._stream, self._waiting = None, []
-
-    def _add(self, frame):
-        """Cuts the samples of a frame, behind those that wait, into seconds."""
-        first = not self._file_rate
-        rate = self._file_rate = self._file_rate or frame.sample_rate
-        if frame.sample_rate != rate or rate > _HIGHEST_RATE:
-            self._errors.append(f"{frame.sample_rate} samples a second, expected {min(rate, _HIGHEST_RATE)}")
-            self._stream = None
-            return
-        if first:
-            self._begin(frame)
-            if self.enough:
-                return
-        mono = _mono(frame, self._errors)
-        cut = min(self._cut, mono.size)
-        self._cut -= cut
-        mono = mono[cut:]
-        self._waiting.append(mono)
-        self._held += mono.size
-        self._heard += mono.size
-        if self._held < rate:
-            return
-        mono = np.concatenate(self._waiting)
-        self._held = mono.size % rate
-        for second in mono[: mono.size - self._held].reshape(-1, rate):
-            if not self.enough:
-                self._keep(second)
-        self._waiting = [mono[mono.size - self._held :]]
-        if self._count > self._limit:
-            self.reason = f"more than max_seconds={self._limit:g} of sound"
-            self._stream, self._kept = None, bytearray()
-
-    def _begin(self, frame):
-        """By the first frame: silence in front of sound that starts late, how much is cut of an early one."""
-        late = 0.0 if self._origin is None or frame.time is None else frame.time - self._origin
-        late = late if abs(late) > _TOGETHER else 0.0
-        samples = round(late * self._file_rate)
-        if samples >= min(self._most, self._limit) * self._file_rate or -late > self._limit:
-            where = "behind" if late > 0 else "before"
-            self.reason = f"its sound starts {abs(late):.1f} s {where} the start of the pictures"
-            self._stream = None
-            return
-        self._early, self._cut, self._heard = late < 0, max(0, -samples), max(0, samples)
-        self._silent, self._held = divmod(self._heard, self._file_rate)
+    def _begin(self, silent):
+        self._silent, self._held = divmod(silent, self._file_rate)
         self._count, self._waiting = self._silent, [np.zeros(self._held)]
         self._kept += bytes(self._silent * self.samples * 4)  # float32 zeros
 
+    def _hear(self, samples):
+        """Cuts samples, behind those that wait, into seconds."""
+        self._waiting.append(samples)
+        self._held += samples.size
+        if self._held < self._file_rate:
+            return
+        samples = np.concatenate(self._waiting)
+        self._held = samples.size % self._file_rate
+        for second in samples[: samples.size - self._held].reshape(-1, self._file_rate):
+            self._keep(second)
+        self._waiting = [samples[samples.size - self._held :]]
+
+    def _finish(self):
+        filling = self._count > self._silent and self._held < _FILLING * self._file_rate
+        if self._held and not filling:
+            self._keep(np.pad(np.concatenate(self._waiting), (0, self._file_rate - self._held)))
+        self.pieces, self._waiting = np.frombuffer(self._kept, "float32").reshape(-1, self.samples), []
+        return bool(self._count)
+
     def _keep(self, second):
+        if self._count >= self._most:
+            return
         common = math.gcd(self.rate, self._file_rate)
         up, down = self.rate // common, self._file_rate // common
         if up != down:
@@ -192,12 +221,70 @@ class Track:
         self._count += 1
 
 
+class WholeTrack(_Listener):
+    """The sound of one file as a whole, one channel at one rate, taken while the file is read.
+
+    As `Track`, but neither cut into seconds nor filled up: the resampler runs on from the first sample to the
+    last. Sample 0 is where the video stream starts, by the same rules.
+
+    **Source**: SoundNet's front end, by spec/raf.md: 22,050 Hz, the first channel.
+
+    **Differs**: the original reads the file's own rate, whatever it is, though its paper says 22,050 Hz. The
+    resampler is FFmpeg's, as in `read_audio`.
+
+    Args:
+        rate: samples a second of what is kept.
+        channels: the `first`, or the `mean` of all, before they are resampled.
+        seconds: so many are enough: no more sound is decoded; None: to the end.
+
+    Attributes:
+        samples: float32 (N,) in [-1, 1]; N >= 1, or 0 where `reason` is given.
+        reason, warnings: as of `Track`.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> track = WholeTrack()
+        >>> track.samples.shape, track.reason
+        ((0,), 'not read yet')
+    """
+
+    def __init__(self, rate=22050, channels="first", seconds=None):
+        super().__init__(seconds, rate, channels)
+
+    def _reset(self):
+        super()._reset()
+        self.samples, self._resampler = np.zeros(0, "float32"), None
+
+    def _begin(self, silent):
+        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self.rate)
+        self._kept += bytes(round(silent * self.rate / self._file_rate) * 4)  # float32 zeros
+
+    def _hear(self, samples):
+        if samples.size:
+            frame = av.AudioFrame.from_ndarray(samples[None].astype("float32"), format="flt", layout="mono")
+            frame.sample_rate = self._file_rate
+            self._keep(frame)
+
+    def _finish(self):
+        if self._resampler:
+            self._keep(None)
+        samples = np.frombuffer(self._kept, "float32")
+        self.samples = samples if self._most == math.inf else samples[: math.ceil(self._most * self.rate)]
+        return bool(self.samples.size)
+
+    def _keep(self, frame):
+        for piece in self._resampler.resample(frame):
+            self._kept += piece.to_ndarray()[0].clip(-1.0, 1.0).tobytes()  # the filter overshoots
+
+
 def read_track(path, track, *, max_seconds=MAX_SECONDS):
-    """The sound of a file alone, into a `Track`; a video's pictures are not decoded.
+    """The sound of a file alone, into a track; a video's pictures are not decoded.
 
     Args:
         path: a sound file, or a video file with sound.
-        track: a `Track`; its `reason` says where the file has no sound, or too much.
+        track: a `Track` or a `WholeTrack`; its `reason` says where the file has no sound, or too much.
         max_seconds: longer sound is refused, by the header and by its samples.
 
     Returns:
@@ -217,8 +304,8 @@ def read_track(path, track, *, max_seconds=MAX_SECONDS):
     return track
 
 
-def _mono(frame, errors):
-    """The plain mean of a frame's channels, float64 (samples,) in [-1, 1]."""
+def _channel(frame, channels, errors):
+    """The first of a frame's channels, or their plain mean, float64 (samples,) in [-1, 1]."""
     values = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
@@ -230,7 +317,8 @@ def _mono(frame, errors):
     elif np.isnan(values).any():
         errors.append("samples that are no numbers, taken as 0")
         values = np.nan_to_num(values)
-    return np.clip(values, -1.0, 1.0).mean(0, dtype="float64")
+    values = np.clip(values, -1.0, 1.0)
+    return values[0].astype("float64") if channels == "first" else values.mean(0, dtype="float64")
 
 
 @functools.lru_cache(4)
@@ -270,8 +358,8 @@ def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, st
         raise ValueError(f"rate={rate}: expected a whole number of samples a second")
     if stop_after is not None and not stop_after > 0:
         raise ValueError(f"stop_after={stop_after}: expected seconds above 0, or None")
-    if channels not in ("mean", "first"):
-        raise ValueError(f"channels={channels!r}: expected mean or first")
+    if channels not in CHANNELS:
+        raise ValueError(f"channels={channels!r}: expected {' or '.join(CHANNELS)}")
     with opened(path) as container:
         stream = container.streams.best("audio") if container.streams.audio else None
         if stream is None:
