@@ -13,6 +13,7 @@ ROWS = [
     Feature("frames", (4, 3)),
     Feature("sound", (2, 5), "float16"),
     Feature("pictures", (3, 2, 4, 3), "uint8"),
+    Feature("words", (5, 1), "int32"),
 ]
 
 
@@ -21,6 +22,7 @@ def _features(rng, frames):
         "frames": rng.normal(size=(frames, 3)).astype("float32"),
         "sound": rng.normal(size=(frames, 5)).astype("float16"),
         "pictures": rng.integers(0, 256, (frames, 2, 4, 3), "uint8"),
+        "words": rng.integers(1, 2**31, (frames, 1), "int32"),
     }
 
 
@@ -72,6 +74,7 @@ def test_a_missing_stream_is_zeros_of_length_zero_and_an_empty_one_too():
         "frames": [2, 0],
         "sound": [0, 1],
         "pictures": [0, 0],
+        "words": [0, 0],
     }
     assert (
         not np.any(inputs["frames"][1]) and not np.any(inputs["pictures"]) and not np.any(inputs["sound"][0])
@@ -118,11 +121,11 @@ def test_what_does_not_fit_its_row_is_not_written():
         ({"frames": good.astype("float64")}, r"c: frames is float64 \(2, 3\); expected float32 \(N, 3\)"),
         ({"frames": good[:, :2]}, r"c: frames is float32 \(2, 2\)"),
         ({"frames": np.float32(1)}, "c: frames is float32"),
-        ({"frame": good}, "c: stream 'frame'; expected one of: frames, sound, pictures"),
+        ({"frame": good}, "c: stream 'frame'; expected one of: frames, sound, pictures, words"),
     ]:
         with pytest.raises(ValueError, match=message):
             schema.serialize("c", [0], features, ROWS)
-    with pytest.raises(ValueError, match="dtype 'int8'; expected one of: float32, float16, uint8"):
+    with pytest.raises(ValueError, match="dtype 'int8'; expected one of: float32, float16, uint8, int32"):
         schema.serialize("c", [0], {"frames": good.astype("int8")}, [Feature("frames", (None, 3), "int8")])
 
 

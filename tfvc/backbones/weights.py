@@ -55,10 +55,19 @@ SOUND_FILES = {
     name: WeightFile(file, "", _AUDIOSET + file)
     for name, file in (("vggish", "vggish_model.ckpt"), ("vggish_pca", "vggish_pca_params.npz"))
 }
+# **Source**: the README of eborboihuc/SoundNet-tensorflow. Published as a pickle, `sound8.npy`, which nobody
+# can fetch by its address alone and which is not opened here: its owner makes this file of it.
+SOUNDNET = WeightFile("sound8.npz", "", "https://github.com/eborboihuc/SoundNet-tensorflow, sound8.npy")
+
+# Published inside a zip archive: not downloaded, its owner unpacks it.
+_GLOVE_ZIP = "https://nlp.stanford.edu/data/glove.6B.zip"
+TEXT_FILES = {"glove": WeightFile("glove.6B.300d.txt", "", _GLOVE_ZIP)}
 
 FRAMES = "frames"  # no network: the frames themselves
 WORDS = ("imagenet", "random", "none")  # of `backbone.weights`; anything else is a path
-SOUND_WORDS = ("audioset", "random")  # of `audio.weights`; anything else is a path, or HUB and a handle
+# By `audio.name`, of `audio.weights`; anything else is a path (of vggish, or HUB and a handle).
+SOUND_WORDS = {"vggish": ("audioset", "random"), "soundnet": ("flickr", "random")}
+TEXT_WORDS = ("glove",)  # of `text.weights`; anything else is a path
 HUB = "hub:"  # before a TensorFlow Hub handle, or a path
 
 
@@ -70,14 +79,42 @@ def check_given(weights):
         )
 
 
-def check_sound(weights):
+def check_sound(weights, name="vggish"):
     """FileNotFoundError for `audio.weights` that is no word, no handle and nothing that is there.
 
     A checkpoint of TensorFlow 1 may be named by what its files have in common.
+
+    Args:
+        weights: the setting.
+        name: of the network, `audio.name`.
     """
-    named = weights in SOUND_WORDS or weights.startswith(HUB)
-    if not named and not any(Path(weights + end).exists() for end in ("", ".index")):
-        raise FileNotFoundError(f"audio.weights={weights}: no such file; expected audioset, random or a path")
+    words = SOUND_WORDS[name]
+    named = weights in words or (name == "vggish" and weights.startswith(HUB))
+    ends = ("", ".index") if name == "vggish" else ("",)
+    if not named and not any(Path(weights + end).exists() for end in ends):
+        raise FileNotFoundError(
+            f"audio.weights={weights}: no such file; expected {', '.join(words)} or a path (of {name})"
+        )
+
+
+def text_file(weights):
+    """The file of word vectors that `text.weights` means.
+
+    Raises:
+        FileNotFoundError: it is not there; where it is published, and where to put it.
+    """
+    if weights not in TEXT_WORDS:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"text.weights={weights}: no such file; expected glove or a path")
+        return Path(weights)
+    row = TEXT_FILES[weights]
+    path = find(row)
+    if path is None:
+        raise FileNotFoundError(
+            f"{row.name}: not in {_or(folders())}; unpack it there from {row.url}, or give "
+            "--set=text.weights=FILE, or --set=text.embedding=learned"
+        )
+    return path
 
 
 def check_name(name):

@@ -3,9 +3,9 @@
 A row of rank 1, as `Feature("mean_rgb", (1024,))`, is one vector a clip: a float list of the context. A row
 of higher rank, as `Feature("rgb", (300, 1024), "uint8", True)`, is a stream of frames: a feature list with
 one bytes value a frame, the frame's numbers as they lie in memory (little-endian). A frame is opaque bytes,
-so float16, float32 and uint8 cost what they weigh, and a picture is a frame. A stream may also lie in the
-context as ONE string, all frames joined (`packed`; starter/repack.py writes it): what a record holds is seen,
-no flag tells.
+so float16, float32, uint8 and int32 cost what they weigh, a picture is a frame, and so is a word's number. A
+stream may also lie in the context as ONE string, all frames joined (`packed`; starter/repack.py writes it):
+what a record holds is seen, no flag tells.
 
 The context also has `id` or `video_id` (bytes), `labels` (int64 class indices, left out where there are none)
 and, where segments were rated, `segment_labels`, `segment_start_times` (int64) and `segment_scores` (float).
@@ -18,7 +18,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
+DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1", "int32": "<i4"}
 IDS = ("id", "video_id")
 SEGMENTS = {"segment_labels": tf.int64, "segment_start_times": tf.int64, "segment_scores": tf.float32}
 SEGMENT_FRAMES = 5
