@@ -25,13 +25,16 @@ class DecodeAhead:
         options: of `video.iter_frames`.
         budget: decoded frames that may wait, over all files; half as many again for the file being taken.
         threads: decoders; None = one a processor.
-        streams: which of `frames` and `audio` are wanted; both come out of one pass over the file.
-        seconds: of sound that are enough; None: all.
+        streams: which of `frames` and `audio` are wanted; both come out of one pass over the file. Of
+            neither, no file is opened.
+        track: function that gives what takes the sound of a file; None: `audio.Track`.
+        texts: the words that go with each path; () = none.
     """
 
-    def __init__(self, paths, options, budget, threads=None, streams=("frames",), seconds=None):
+    def __init__(self, paths, options, budget, threads=None, streams=("frames",), track=None, texts=()):
         self._paths, self._options, self._budget = list(paths), options, max(2, budget)
-        self._streams, self._seconds = streams, seconds
+        self._streams, self._track = streams, track or audio.Track
+        self.texts = list(texts) or [""] * len(self._paths)
         self._threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._changed = threading.Condition()
@@ -58,12 +61,14 @@ class DecodeAhead:
             MediaError: the file gave no frame, or, where only sound is wanted, no sound.
         """
         index = one.index
+        if not {"frames", "audio"} & set(self._streams):
+            return
         with self._changed:
             self._head = index
             self._changed.notify_all()
         while self._submitted < min(len(self._paths), index + self._budget):
             queue, found = collections.deque(), []
-            track = audio.Track(seconds=self._seconds) if "audio" in self._streams else None
+            track = self._track() if "audio" in self._streams else None
             job = self._pool.submit(self._decode, self._submitted, queue, found, track)
             job.add_done_callback(self._wake)
             self._jobs[self._submitted] = (job, queue, found, track)
@@ -115,7 +120,8 @@ class Encoded:
     index: int
     times: list = field(default_factory=list)  # seconds, one a frame
     rows: list = field(default_factory=list)  # features, one a frame
-    sound: np.ndarray = field(default_factory=lambda: np.zeros(0))  # features, one a second
+    sound: np.ndarray = field(default_factory=lambda: np.zeros(0))  # features, one a row
+    text: np.ndarray = field(default_factory=lambda: np.zeros(0))  # rows, one a word
     track: audio.Track | None = None
     warnings: list = field(default_factory=list)
     reason: str = ""  # why there is nothing
@@ -125,8 +131,9 @@ class Encoded:
 def encode_all(decoder, indices, encoders, batch_size):
     """Yields `Encoded` for each index, in order; network calls of `batch_size` frames across files.
 
-    The last call holds what remains: no call spans two of these loops. A file that lacks one stream of
-    several has a warning; one that lacks all has a `reason`.
+    The last call holds what remains: no call spans two of these loops. A clip that lacks one stream of
+    several has a warning; one that lacks all has a `reason`, and so has one whose file gives neither pictures
+    nor sound where they are wanted, words or not.
 
     Args:
         decoder: a `DecodeAhead`.
@@ -152,11 +159,9 @@ def encode_all(decoder, indices, encoders, batch_size):
                 owners.append(one)
                 if len(frames) == batch_size:
                     flush()
-            if not one.times and encoders.pictures:
-                one.reason = "no frame in it"
         except (video.MediaError, FileNotFoundError) as error:  # the latter: removed since it was listed
             one.reason = getattr(error, "reason", "no such file")
-        _hear(one, encoders)
+        _complete(one, encoders, decoder.texts[index])
         one.decoded = True
         while line and line[0].decoded and len(line[0].rows) == len(line[0].times):
             yield line.popleft()
@@ -165,18 +170,27 @@ def encode_all(decoder, indices, encoders, batch_size):
     yield from line
 
 
-def _hear(one, encoders):
-    """Encodes the sound; says which stream is absent, or why there is nothing at all."""
-    if not encoders.sound:
-        return
+def _complete(one, encoders, text):
+    """Encodes sound and words; says which stream is absent, or why there is nothing at all."""
+    broken, one.reason = one.reason, ""
     track, one.track = one.track, None
-    one.warnings.extend(track.warnings if track else [])
-    if track is not None and len(track.pieces):
-        one.sound = encoders.sound.encode_pieces(track.pieces, encoders.recipe.audio.output)
-        if one.reason and not one.times:
-            one.warnings.append(f"its pictures are absent: {one.reason}")
-            one.reason = ""
-    elif encoders.pictures and not one.reason:
-        one.warnings.append(f"its sound is absent: {track.reason}")
-    elif not one.reason:
-        one.reason = track.reason
+    absent = {}
+    if encoders.pictures and not one.times:
+        absent["pictures are"] = broken or "no frame in it"
+    if encoders.sound:
+        one.warnings.extend(track.warnings if track else [])
+        if track is not None and not track.reason:
+            one.sound = encoders.heard(track)
+        else:
+            absent["sound is"] = broken if broken and not encoders.pictures else track.reason
+    if absent and len(absent) == bool(encoders.pictures) + bool(encoders.sound):
+        one.reason = next(iter(absent.values()))
+        return
+    if encoders.words:
+        one.text = encoders.words.rows(text)
+        if not len(one.text):
+            absent["text is"] = "none of its words is known" if text.strip() else "no text"
+    if len(absent) == len(encoders.streams):
+        one.reason = absent["text is"]
+        return
+    one.warnings.extend(f"its {what} absent: {why}" for what, why in absent.items())

@@ -1,16 +1,16 @@
-"""Where clips come from: the drawn demo set, a folder, UCF-101, AVE, Kinetics-Sounds, a manifest, records.
+"""Where clips come from: the drawn demo set, a folder, a published set as it comes, a manifest, records.
 
 Nothing is decoded here. A clip is a name, a path, and what is known of it.
 """
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tfvc import files
-from tfvc.data import ave, classes, kinetics_sounds, manifests, shards
+from tfvc.data import ave, classes, disaster, kinetics_sounds, manifests, shards
 from tfvc.recipe import digest
 
 _MEDIA = "avi mp4 mpg mpeg mkv mov webm m4v 3gp wmv flv ogv ts"
@@ -46,16 +46,16 @@ class Dataset:
     """Clips and their classes. `notes` are lines to print: what was ignored, and what is not known."""
 
     name: str
-    kind: str  # demo | folder | ucf101 | manifest | ave | kinetics_sounds | records
+    kind: str  # demo | folder | ucf101 | manifest | disaster | ave | kinetics_sounds | records
     root: str
     clips: list = field(repr=False)
     classes: list
     multi_label: bool = False
     notes: list = field(default_factory=list)
 
-    def digest(self):
-        """Hex digits that name clips, labels, groups and parts, whatever their order."""
-        return digest(sorted([c.id, list(c.labels), c.group, c.part] for c in self.clips))
+    def digest(self, texts=False):
+        """Hex digits that name clips, labels, groups, parts and, if asked, texts, whatever their order."""
+        return digest(sorted([c.id, list(c.labels), c.group, c.part, *[c.text] * texts] for c in self.clips))
 
 
 def load(data, source, *, labelled=True, least_classes=2, media=True):
@@ -66,6 +66,8 @@ def load(data, source, *, labelled=True, least_classes=2, media=True):
     it -> ucf101; any other folder -> `<class>/<clip>`. Groups that are not given are read off UCF-101's names
     (`..._g01_c02`). `data.classes` keeps the clips of the classes that a file names. Where only sound is
     asked for (`data.streams` is `audio`), files of sound are clips too; to predict, where sound is asked for.
+    Where only text is (`text`), a manifest needs no paths, and no file is looked for. Kind `disaster` is a
+    manifest whose labels are the seven concepts of `tfvc.data.disaster`; all seven are its classes.
 
     Args:
         data: `recipe.Data`.
@@ -100,8 +102,8 @@ def load(data, source, *, labelled=True, least_classes=2, media=True):
 
         source = demo.ensure(form=data.demo_form, clips=data.clips) / "manifest.csv"
         found = replace(_manifest(source, labelled), name=f"demo-{data.demo_form}", kind="demo")
-    elif kind == "manifest":
-        found = _manifest(source, labelled, media)
+    elif kind in ("manifest", "disaster"):
+        found = _manifest(source, labelled, media and streams != ["text"], kind)
     elif kind == "records":
         found = _records(source)
     elif not labelled:
@@ -168,9 +170,9 @@ def kind_of(data, source):
         expected, suffixes = wanted.get(data.kind, lists)
         if path.suffix.lower() not in suffixes:
             raise ValueError(f"{source}: a file; expected {expected}")
-        return data.kind if data.kind in wanted else "manifest"
-    if data.kind == "manifest":
-        raise ValueError(f"{source}: a folder; data.kind=manifest expects a .csv or .jsonl file")
+        return data.kind if data.kind in (*wanted, "disaster") else "manifest"
+    if data.kind in ("manifest", "disaster"):
+        raise ValueError(f"{source}: a folder; data.kind={data.kind} expects a .csv or .jsonl file")
     if data.kind == "auto" and shards.is_records(path):
         return "records"
     if data.kind == "auto" and ave.is_ave(path):
@@ -192,10 +194,27 @@ def _annotated(source, kind, rows, notes):
     return _dataset(Path(source), kind, [Clip(**row) for row in rows], notes)
 
 
-def _manifest(source, labelled, media=True):
-    rows = manifests.read(source, labelled, media)
-    rows = [row | {"group": row["group"] or _group(Path(row["path"]))} for row in rows]
-    return _dataset(Path(source), "manifest", [Clip(**row) for row in rows])
+def _manifest(source, labelled, media=True, kind="manifest"):
+    rows = manifests.read(source, labelled, media, concepts=kind == "disaster")
+    shown, notes = defaultdict(list), []
+    for row in rows:
+        shown[row["path"]].append(row["id"])
+    shared = {path: min(ids) for path, ids in shown.items() if path and len(ids) > 1}
+    if shared:
+        count = sum(len(shown[path]) for path in shared)
+        first = next(iter(shared))
+        notes.append(
+            f"{source}: {count} clips share their video with another ({first} the first); those of one video "
+            "are one group, where the manifest names none"
+        )
+    clips = []
+    for row in rows:
+        one = f"video of {shared[row['path']]}" if row["path"] in shared else ""
+        clips.append(Clip(**row | {"group": row["group"] or _group(Path(row["path"])) or one}))
+    found = _dataset(Path(source), kind, clips, notes)
+    if kind == "disaster" and labelled:
+        return replace(found, classes=list(disaster.CONCEPTS), multi_label=True)
+    return replace(found, classes=manifests.in_order(found.classes))
 
 
 def _records(source):

@@ -22,22 +22,12 @@ import av
 import numpy as np
 
 from tfvc import files, names
+from tfvc.data.disaster import CONCEPT_CLIPS, CONCEPTS
 
 SIZE = 112  # pixels a side
 FPS = 8
 RATE = 22050  # samples a second
 VERSION = 1  # raised when the drawing changes, so that an old cache is not taken for it
-
-CONCEPTS = {  # instances in Table I, of 1,540 clips
-    "Demonstration": 150,
-    "EmergencyResponse": 338,
-    "FloodStorm": 971,
-    "HumanRelief": 273,
-    "Damage": 371,
-    "Victim": 311,
-    "Speak": 811,
-}
-CONCEPT_CLIPS = 1540
 
 
 @dataclass(frozen=True)

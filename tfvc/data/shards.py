@@ -13,7 +13,7 @@ started again leaves the same bytes as one that was not.
 import csv
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tfvc import files
@@ -46,6 +46,7 @@ class Manifest:
     skipped: list  # [(path, reason)]
     warnings: list  # [(path, what of it is missing or damaged)]
     complete: bool
+    vocabulary: list = field(default_factory=list)  # words that the numbers of the stream text stand for
 
     @property
     def records(self):
@@ -73,7 +74,7 @@ def plan(clips, shard_clips):
     return [ordered[k : k + shard_clips] for k in range(0, len(ordered), shard_clips)]
 
 
-def open_folder(folder, settings, dataset, features, shard_clips):
+def open_folder(folder, settings, dataset, features, shard_clips, vocabulary=()):
     """Creates the folder of records, or checks that the one there is of the same settings.
 
     Args:
@@ -82,6 +83,7 @@ def open_folder(folder, settings, dataset, features, shard_clips):
         dataset: a `datasets.Dataset`; its classes, labels and groups go into the manifest.
         features: `recipe.Feature` rows of the records.
         shard_clips: clips a shard; `plan(dataset.clips, shard_clips)` says which.
+        vocabulary: words that the numbers of the stream text stand for; () = none.
 
     Returns:
         The Manifest. `complete` is True only if every shard is there in full size.
@@ -102,7 +104,7 @@ def open_folder(folder, settings, dataset, features, shard_clips):
         "features": [asdict(row) | {"shape": [None, *row.shape[1:]]} for row in features],
         "clips": len(dataset.clips),
         "shard_count": -(-len(dataset.clips) // shard_clips),
-    }
+    } | ({"vocabulary": list(vocabulary)} if vocabulary else {})
     index = {name: i for i, name in enumerate(tree["classes"])}
     about = {c.id: [[index[n] for n in c.labels], c.group, c.part] for c in dataset.clips}
     if not (folder / MANIFEST).is_file():
@@ -292,6 +294,7 @@ def _manifest(folder, tree):
         if {key: type(value) for key, value in head.items()} != _HEAD:
             raise TypeError("a field of another type")
         check_classes(head["classes"])
+        check_classes(tree.get("vocabulary", []))
         classes = len(head["classes"])
         manifest = Manifest(
             folder=Path(folder),
@@ -299,6 +302,7 @@ def _manifest(folder, tree):
             shards=[_shard(k, shard, classes) for k, shard in enumerate(tree.get("shards", []))],
             skipped=[tuple(row) for row in tree.get("skipped", [])],
             warnings=[tuple(row) for row in tree.get("warnings", [])],
+            vocabulary=list(tree.get("vocabulary", [])),
             **head,
         )
         if len(set(manifest.ids)) < len(manifest.ids):

@@ -1,9 +1,11 @@
-"""Training, validation and test clips: drawn at random, by group, or as the official lists say."""
+"""Training, validation and test clips: drawn at random, by group, by label, or as the official lists say."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from tfvc.data.stratify import stratify
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ def split(dataset, data, seed, ids=None):
     - `random`: a seeded draw over clips (the published program's way, which leaks groups).
     - `group`: whole groups, each class as near `test_fraction` as its groups allow; or exactly
       `data.test_groups`. A clip of no known group is a group by itself.
+    - `stratified`: a seeded draw in which each label keeps its share in all three parts (`stratify`); groups
+      are not looked at.
     - `official`: the parts that lists or a manifest's `split` column name; where there are none, by group.
       Without a test part the validation part is the test part.
 
@@ -63,7 +67,9 @@ def split(dataset, data, seed, ids=None):
         _refuse_empty(training=train, test=test)
     else:
         validation = []
-        if way == "random":
+        if way == "stratified":
+            train, validation, test = _by_label(clips, data, rng)
+        elif way == "random":
             train, test = _at_random(clips, data.test_fraction, rng)
         elif data.test_groups:
             train, test = _named(clips, [str(g) for g in data.test_groups])
@@ -71,9 +77,10 @@ def split(dataset, data, seed, ids=None):
             _refuse_single_groups(clips)
             train, test = _by_group(clips, data.test_fraction, rng)
         _refuse_empty(training=train, test=test)
-    if data.validation_fraction and not validation:
-        draw = _at_random if way == "random" else _by_group
-        train, validation = draw(train, data.validation_fraction, rng)
+    if data.validation_fraction:
+        if not validation and way != "stratified":
+            draw = _at_random if way == "random" else _by_group
+            train, validation = draw(train, data.validation_fraction, rng)
         hint = "data.validation_fraction=0 lets the test part serve"
         _refuse_empty(hint, training=train, validation=validation)
     alone = sum(not c.group for c in clips)
@@ -94,6 +101,13 @@ def _at_random(clips, fraction, rng):
     order = rng.permutation(len(clips))
     held = set(order[: round(fraction * len(clips))].tolist())
     return [c for i, c in enumerate(clips) if i not in held], [c for i, c in enumerate(clips) if i in held]
+
+
+def _by_label(clips, data, rng):
+    rest = 1 - data.test_fraction
+    fractions = (rest * (1 - data.validation_fraction), rest * data.validation_fraction, data.test_fraction)
+    part = stratify([c.labels for c in clips], fractions, rng)
+    return ([c for c, p in zip(clips, part, strict=True) if p == k] for k in range(3))
 
 
 def _group(clip):

@@ -7,7 +7,6 @@ releases the interpreter's lock while it decodes and converts, so files can be r
 
 import contextlib
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,9 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import Interpolation, VideoReformatter
+
+from tfvc.data import clock
+from tfvc.data.clock import header_seconds, pictures_start, video_stream
 
 MAX_SECONDS = 3600.0
 MAX_PIXELS = 3840 * 2160
@@ -117,7 +119,7 @@ def streams(path):
         FileNotFoundError, MediaError: as `opened`.
     """
     with opened(path) as container:
-        video, audio = _video_stream(container), container.streams.best("audio")
+        video, audio = video_stream(container), container.streams.best("audio")
         return Probe(
             seconds=header_seconds(container, video or audio),
             width=video.width if video else 0,
@@ -150,6 +152,7 @@ def iter_frames(
     path,
     *,
     fps=1.0,
+    count=None,
     size=None,
     channel_order="rgb",
     interpolation="area",
@@ -159,15 +162,20 @@ def iter_frames(
     warnings=None,
     track=None,
 ):
-    """Frames of a video file at a given rate, one by one, in bounded memory.
+    """Frames of a video file at a given rate, or a given number of them, one by one, in bounded memory.
 
     The frame kept for t = k / fps, k = 0, 1, ..., is the first, in the order of display, whose time is at
     least t minus half a frame period (at most a second). None is kept where no such frame follows. A frame
     stands for several t where the file has fewer frames than were asked for.
 
+    With `count` = T the times are t = k d / T, k = 0 .. T - 1, of pictures that last d seconds, by the header
+    where it counts the frames, else by one pass over the packets, which decodes nothing. Exactly T are kept,
+    the last frame as often as need be; fewer only of a file that breaks off before what was promised.
+
     Args:
         path: a video file.
-        fps: frames a second that are kept.
+        fps: frames a second that are kept; not looked at where `count` is given.
+        count: frames that are kept of the whole file, evenly spaced; None: as many as `fps` says.
         size: (height, width) of the kept frames; None: as in the file. The whole picture is scaled.
         channel_order: `rgb` or `bgr`.
         interpolation: `area`, `bilinear`, `bicubic` or `nearest`.
@@ -191,6 +199,8 @@ def iter_frames(
         >>> [time for time, frame in iter_frames("clip.mp4", fps=1, size=(112, 112))][:3]
         [0.0, 1.0, 2.0]
     """
+    if count is not None and count < 1:
+        raise ValueError(f"count={count}: expected at least 1, or None")
     if not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f"fps={fps}: expected a number above 0")
     if channel_order not in _FORMAT or interpolation not in _INTERPOLATION:
@@ -205,21 +215,7 @@ def iter_frames(
     convert = _converter(size, _FORMAT[channel_order], _INTERPOLATION[interpolation])
     # Not a generator itself: a wrong argument is told at once, not at the first frame.
     warnings = [] if warnings is None else warnings
-    return _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, track)
-
-
-def header_seconds(container, stream):
-    """Duration by the header, 0.0 where it does not say."""
-    if stream is not None and stream.duration and stream.time_base:
-        return max(0.0, float(stream.duration * stream.time_base))
-    return max(0.0, (container.duration or 0) / av.time_base)
-
-
-def pictures_start(container):
-    """The second at which the pictures start, by the header; None where it does not say, or has none."""
-    stream = _video_stream(container)
-    start = None if stream is None else stream.start_time
-    return None if start is None else float(start * stream.time_base)
+    return _frames(path, fps, count, convert, max_frames, max_seconds, max_pixels, warnings, track)
 
 
 def refuse_longer(path, seconds, max_seconds):
@@ -275,9 +271,9 @@ def decoded(packets, stream, errors, track=None):
             track.take(packet)
 
 
-def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, track):
+def _frames(path, fps, count, convert, max_frames, max_seconds, max_pixels, warnings, track):
     with opened(path) as container:
-        stream = _video_stream(container)
+        stream = video_stream(container)
         sound = None if track is None else track.open(container, max_seconds)
         broken = []
         packets = packets_of(container, [s for s in (stream, sound) if s is not None], broken)
@@ -290,15 +286,19 @@ def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, t
             context.thread_type, context.thread_count = "NONE", 1  # files, not frames, are read in parallel
             # The decoder itself refuses larger frames, before it allocates them. Room for its macroblocks.
             context.options = {"max_pixels": str(max_pixels + max_pixels // 8 + 65536)}
-            period = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+            period = clock.frame_seconds(stream)
             slack = min(period / 2, 1.0) + 1e-6  # a header may lie, a float rounds
+            length = _length(path, container, stream, max_seconds) if count else 0.0
+            if count:
+                fps, max_frames = count / length, min(count, max_frames or count)
             errors, kept, last, origin = [], 0, -period, None
             for frame in decoded(packets, stream, errors, track):
                 _refuse_larger(path, frame.width, frame.height, max_pixels)
                 # Frames come in display order: a time that is missing or runs back is wrong, not the order.
                 if frame.pts is not None:
-                    origin = _origin(frame, pictures_start(container)) if origin is None else origin
-                    last = max(last, float(frame.pts * frame.time_base) - origin)
+                    time = float(frame.pts * frame.time_base)
+                    origin = clock.origin(time, pictures_start(container)) if origin is None else origin
+                    last = max(last, time - origin)
                 else:
                     last += period
                 refuse_longer(path, last, max_seconds)
@@ -313,14 +313,30 @@ def _frames(path, fps, convert, max_frames, max_seconds, max_pixels, warnings, t
                     break
             else:  # read to its end
                 errors += broken
-                promised = _promised(container, stream)
+                promised = clock.promised(container, stream)
                 margin = max(0.5, 2 * period) if stream.duration else max(1.0, 0.1 * promised)
                 if kept and last + period < promised - margin:
                     errors.append(f"truncated: the header promises {promised:.2f} s")
+                # Of `count` the last frame stands for all that is left, but where the file breaks off before.
+                if kept and count and not (errors and last + period < length - margin):
+                    picture = convert(path, frame)
+                    for _ in range(max_frames - kept):
+                        yield last, picture
             if not kept:
                 raise MediaError(path, nothing("frame", errors))
             if errors:
                 warnings.append(damage(errors, last))
+
+
+def _length(path, container, stream, max_seconds):
+    """Seconds of pictures, above 0: by a header that can be trusted, else by a pass over the file."""
+    seconds = clock.counted(container, stream)
+    if not seconds:
+        with opened(path) as again:  # not every format can be wound back
+            same = [again.streams[stream.index]]
+            seconds = clock.packet_seconds(packets_of(again, same, []), same[0], pictures_start(container))
+            refuse_longer(path, seconds, max_seconds)
+    return max(seconds, clock.frame_seconds(stream))
 
 
 @contextlib.contextmanager
@@ -335,34 +351,6 @@ def _heard(track, packets, broken):
         track.listen(packets, broken)
     if failure:
         raise failure
-
-
-def _video_stream(container):
-    stream = container.streams.best("video") if container.streams.video else None
-    if stream is not None and "attached_pic" in str(stream.disposition):  # the cover of a song
-        return None
-    return stream
-
-
-def _promised(container, stream):
-    """Seconds of pictures by the header; where it does not say, no more than 0."""
-    if stream.duration:
-        return header_seconds(container, stream)
-    # Matroska: at best a tag. The whole file's duration is that of its longest stream. Both are ends, from 0.
-    end = header_seconds(container, None) if len(container.streams) == 1 else 0.0
-    tag = " ".join(text for key, text in stream.metadata.items() if key.startswith("DURATION"))
-    if found := re.match(r"(\d+):(\d\d):(\d\d\.?\d*)", tag):
-        end = sum(float(n) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True))
-    return end - (pictures_start(container) or 0.0)
-
-
-def _origin(frame, start):
-    """The time that counts as 0: the stream's start, or its first frame where that is a little later.
-
-    In an AVI file the stream starts with the decoder's delay, before any frame.
-    """
-    first = float(frame.pts * frame.time_base)
-    return first if start is None or 0 <= first - start < 1 else start
 
 
 def _refuse_larger(path, width, height, max_pixels):
