@@ -26,7 +26,7 @@ setup(
         "keras>=3.12,<4",
         "matplotlib>=3.8,<4",
         "numpy>=1.26,<3",
-        "scikit-learn>=1.5,<2",
+        "scikit-learn>=1.6,<2",
         "scipy>=1.11,<2",
         "setuptools>=70,<81",  # tensorflow-hub 0.16.1 and TensorBoard 2.16 import pkg_resources
         "tensorboard>=2.16,<2.22",
@@ -38,6 +38,6 @@ setup(
         # Its plugins load on TensorFlow 2.16 only, hence no hard dependency: http:// and s3:// records.
         "io": ["tensorflow-io>=0.37.1,<0.38"],
         "cuda": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
-        "dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "pytest-xdist>=3.6,<4", "ruff>=0.8,<1"],
+        "dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "pytest-xdist>=3.7,<4", "ruff>=0.8,<1"],
     },
 )

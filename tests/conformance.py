@@ -95,11 +95,10 @@ def check_shape(case):
     eager = layer(case.inputs())
     symbolic = layer(case.each(lambda s: keras.Input(s, dtype=case.dtype)))
     declared = layer.compute_output_shape(case.each(lambda s: (3, *s)))
-    assert tuple(declared) == tuple(eager.shape), f"declared {declared}, eager {eager.shape}"
-    assert tuple(symbolic.shape)[1:] == tuple(eager.shape)[1:], (
-        f"symbolic {symbolic.shape}, eager {eager.shape}"
-    )
-    assert keras.backend.standardize_dtype(symbolic.dtype) == keras.backend.standardize_dtype(eager.dtype)
+    for shape, s, e in zip(_parts(declared), _parts(symbolic), _parts(eager), strict=True):
+        assert tuple(shape) == tuple(e.shape), f"declared {shape}, eager {e.shape}"
+        assert tuple(s.shape)[1:] == tuple(e.shape)[1:], f"symbolic {s.shape}, eager {e.shape}"
+        assert keras.backend.standardize_dtype(s.dtype) == keras.backend.standardize_dtype(e.dtype)
 
 
 def check_graph(case):
@@ -128,7 +127,8 @@ def check_gradient(case):
     with tf.GradientTape() as tape:
         y = layer(x, training=True) if _takes(layer, "training") else layer(x)
         # A random direction: the sum of a softmax, say, has no gradient.
-        loss = tf.reduce_sum(tf.cast(y, "float32") * np.random.default_rng(2).normal(size=y.shape))
+        rng = np.random.default_rng(2)
+        loss = sum(tf.reduce_sum(tf.cast(p, "float32") * rng.normal(size=p.shape)) for p in _parts(y))
     weights = layer.trainable_weights
     for weight, gradient in zip(weights, tape.gradient(loss, [w.value for w in weights]), strict=True):
         assert gradient is not None, f"{weight.path} gets no gradient"
@@ -145,18 +145,18 @@ def check_precision(case):
     for policy in ("mixed_bfloat16", "mixed_float16"):
         with _policy(policy):
             half = case.layer()
-        assert all(w.dtype == "float32" for w in half.weights if "float" in w.dtype), (
+        assert all(w.dtype in ("float32", "float64") for w in half.weights if "float" in w.dtype), (
             "weights must stay float32"
         )
         half.set_weights(full.get_weights())
-        y = half(x)
-        if "int" in keras.backend.standardize_dtype(y.dtype):  # numbers of frames: the same in any precision
-            np.testing.assert_array_equal(y, full(x))
-            continue
-        assert keras.backend.standardize_dtype(y.dtype) == half.compute_dtype, (
-            f"{policy}: output is {y.dtype}"
-        )
-        np.testing.assert_allclose(_numpy(y), _numpy(full(x)), atol=case.precision_atol, err_msg=policy)
+        for y, expected in zip(_parts(half(x)), _parts(full(x)), strict=True):
+            if "int" in keras.backend.standardize_dtype(y.dtype):  # a count: the same in any precision
+                np.testing.assert_array_equal(y, expected)
+                continue
+            assert keras.backend.standardize_dtype(y.dtype) == half.compute_dtype, (
+                f"{policy}: output is {y.dtype}"
+            )
+            np.testing.assert_allclose(_numpy(y), _numpy(expected), atol=case.precision_atol, err_msg=policy)
         assert np.isfinite(_numpy(half(case.inputs(scale=case.large)))).all(), (
             f"{policy}: not finite on large inputs"
         )
@@ -197,8 +197,14 @@ CHECKS = {
 }
 
 
-def _numpy(tensor):
-    return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
+def _parts(y):
+    """Outputs of a layer that gives one, or a dict of them."""
+    return [y[name] for name in sorted(y)] if isinstance(y, dict) else [y]
+
+
+def _numpy(y):
+    parts = [keras.ops.convert_to_numpy(keras.ops.cast(part, "float32")) for part in _parts(y)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def _takes(layer, name):
