@@ -368,3 +368,58 @@ def residual_fusion(x, y, w, present=None):
         update = np.tanh(sum(v @ kernel for v, kernel in sides) + w["u/bias"])
         rows.append(np.mean([v + update for v, _ in sides], axis=0) if sides else np.zeros_like(a))
     return np.stack(rows)
+
+
+def feature_attention(x, kernel, bias, scale):
+    """The weights of each step's features, and what they weigh (RAF, equations 1 to 3)."""
+    scores = softmax(scale * np.tanh(x @ kernel + bias))
+    return scores, scores * x
+
+
+def residual_bilstm(x, forward, backward, shortcut, lengths):
+    """F(x) + x of each clip alone, cut to its real steps; zeros behind them."""
+    y = np.zeros((*x.shape[:2], 2 * forward[1].shape[0]))
+    for clip, (row, n) in enumerate(zip(x, lengths, strict=True)):
+        if n:
+            real = row[None, :n]
+            around = real @ shortcut[0] + shortcut[1] if shortcut else real
+            y[clip, :n] = (bilstm(real, forward, backward, sigmoid, True) + around)[0]
+    return y
+
+
+def rabl(x, w, attention, lengths):
+    """The block of RAF; `w`: path of a weight below it -> value."""
+    of = ("kernel", "recurrent_kernel", "bias")
+    lstms = [[w[f"bilstm/{d}/lstm/lstm_cell/{k}"] for k in of] for d in ("forward", "backward")]
+    shortcut = [w[f"bilstm/shortcut/{k}"] for k in ("kernel", "bias") if f"bilstm/shortcut/{k}" in w]
+    c = residual_bilstm(x, *lstms, shortcut, lengths)
+    if attention == "none":
+        return c
+    weighed = feature_attention(c, *[w[f"attention/{k}"] for k in ("kernel", "bias", "scale")])[1]
+    return weighed + c if attention == "residual" else weighed
+
+
+def powerset_votes(x, coef, intercept, sets):
+    """Label sets (N, C) by votes of the pairs, of equal ones the lower, and scores of labels (N, C)."""
+    labels, scores = [], []
+    for row in x:
+        votes, shown, sums = (np.zeros(len(sets)) for _ in range(3))
+        pair = 0
+        for i in range(len(sets)):
+            for j in range(i + 1, len(sets)):
+                d = coef[pair] @ row + intercept[pair]
+                votes[i if d > 0 else j] += 1
+                shown[i if d >= 0 else j] += 1
+                sums[i] += d
+                sums[j] -= d
+                pair += 1
+        labels.append(sets[np.argmax(votes)])
+        scores.append(softmax(shown + sums / (3 * (abs(sums) + 1))) @ sets)
+    return np.array(labels), np.array(scores)
+
+
+def set_weights(y):
+    """Weight of each sample: the mean of 1 / n over its concepts ("none" is one), their mean scaled to 1."""
+    whole = np.column_stack([y, y.sum(axis=1) == 0])
+    each = np.array([np.mean([1 / whole[:, j].sum() for j in np.flatnonzero(row)]) for row in whole])
+    return each / each.mean()

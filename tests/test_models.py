@@ -18,7 +18,11 @@ _FRAMES, _STACK = [Feature("frames", (4, 6))], [Feature("frames", (2, 60, 40, 3)
 _BYTES = [Feature("rgb", (4, 6), "uint8", True), Feature("audio", (4, 3), "uint8", True)]
 _MEANS = [Feature("mean_rgb", (6,)), Feature("mean_audio", (3,))]
 _BOTH = [Feature("frames", (4, 6)), Feature("audio", (4, 3, 2, 5))]
+_WORDS = [Feature("audio", (3, 5)), Feature("text", (4, 1), "int32")]
 _HALVES = [Feature("frames", (4, 6), "float16"), Feature("audio", (4, 5), "float16")]
+
+_WORDED = {"modality": "audio_text", "units": 4, "dense": 16, "blocks": 1, "vocabulary": 9}
+_WORDED |= {"dropout": 0.0, "embedding": 6}
 
 # A row a model and mode: (rows, small keywords, learning rate that suits them). One that is missing fails.
 SMALL = {
@@ -47,9 +51,11 @@ SMALL = {
         (_BOTH, {"units": 8}, 0.02),
         (_HALVES, {"units": 8, "masked": True, "standardize": True}, 0.02),
     ],
+    "raf": [(_WORDS, {**_WORDED, "fusion": "early"}, 0.03)],  # test_raf.py has the rest
+    "resbilstm": [(_WORDS, {**_WORDED, "head_dropout": 0.0}, 0.05)],  # test_resbilstm.py has the rest
 }
 # The loss that fits the output, where it is not the usual one, and the width of "embedding".
-LOSS = {"mfb": "binary_crossentropy"}
+LOSS = dict.fromkeys(("mfb", "raf", "resbilstm"), "binary_crossentropy")
 _USUAL = "categorical_crossentropy"
 WIDTH = {
     "attention_boosted": lambda args, rows: args["dense"],
@@ -57,12 +63,25 @@ WIDTH = {
     "mafnet": lambda args, rows: args["units"] * len(rows),
     "attention_cluster": lambda args, rows: args["clusters"] * sum(row.shape[-1] for row in rows),
     "dmrn": lambda args, rows: 2 * args["units"],
+    "raf": lambda args, rows: args["dense"],
+    "resbilstm": lambda args, rows: args["dense"] * len(rows),
 }
 
 # What each keyword changes against the first row of SMALL: weights, output, the penalty, the moving
 # statistics after a step; in training the output (draw), or that it is another than outside (training); and
 # what else that row is given, where it has no such part.
 _POOL = {"aggregation": "netvlad", "clusters": 2}
+_THREE = {  # of raf and resbilstm
+    "units": (5, "weights"),
+    "blocks": (2, "weights"),
+    "dense": (9, "weights"),
+    "pool": ("last", "output"),
+    "dropout": (0.0, "training", {"dropout": 0.5}),
+    "multi_label": (False, "output"),
+    "vocabulary": (10, "weights"),
+    "embedding": (9, "weights"),
+    "standardize": (True, "weights"),
+}
 SWITCHES = {
     "attention_boosted": {
         "mode": ("cnn_attention_lstm", "weights"),
@@ -109,6 +128,19 @@ SWITCHES = {
         "masked": (True, "output"),
         "standardize": (True, "weights"),
     },
+    "raf": {
+        **_THREE,
+        "modality": ("text", "weights", {"fusion": "late"}),
+        "fusion": ("late", "weights"),
+        "attention": ("late", "output"),
+    },
+    "resbilstm": {
+        **_THREE,
+        "modality": ("text", "weights"),
+        "fusion": ("late", "weights"),
+        "temporal": (False, "weights", {"units": 64, "blocks": 2, "dropout": 0.1}),
+        "head_dropout": (0.0, "training", {"head_dropout": 0.5}),
+    },
 }
 
 ROWS = [(model, *case) for model, cases in SMALL.items() for case in cases]
@@ -137,7 +169,7 @@ def classifier(net):
 def batch(rows, count=6, seed=0):
     """A batch of records made by the real writer and read by the real parser. The first clip is shorter."""
     rng = np.random.default_rng(seed)
-    draw = {"uint8": lambda s: rng.integers(0, 256, s)}
+    draw = {"uint8": lambda s: rng.integers(0, 256, s), "int32": lambda s: rng.integers(1, 10, s)}
 
     def value(row, k):
         drawn = draw.get(row.dtype, lambda s: rng.normal(size=s))(row.shape).astype(row.dtype)

@@ -19,6 +19,8 @@ from tfvc.layers.modality_dropout import ModalityDropout
 from tfvc.layers.moe import MixtureOfExperts
 from tfvc.layers.netvlad import NetFV, NetRVLAD, NetVLAD, SoftDBoW
 from tfvc.layers.pooling import MaskedPooling
+from tfvc.layers.powerset import PowersetVotes
+from tfvc.layers.residual import FeatureAttention, ResidualAttentionBiLSTM, ResidualBidirectionalLSTM
 from tfvc.layers.sampling import SampleFrames
 from tfvc.layers.standardize import Standardize
 
@@ -29,6 +31,7 @@ __all__ = [
     "DBoF",
     "Dequantize",
     "DualMultimodalResidual",
+    "FeatureAttention",
     "FiLM",
     "FiLMedResidualBlock",
     "FrameAttention",
@@ -43,6 +46,9 @@ __all__ = [
     "NetFV",
     "NetRVLAD",
     "NetVLAD",
+    "PowersetVotes",
+    "ResidualAttentionBiLSTM",
+    "ResidualBidirectionalLSTM",
     "SampleFrames",
     "SlimBatchNormalization",
     "SoftDBoW",
