@@ -27,6 +27,34 @@ def majority(parts, recipe, seeds=3):
     return {"accuracy": float(np.mean(shares)), "clips": clips}
 
 
+def label_prior(parts, recipe, seeds=3):
+    """Every clip gets the labels that more than half of the training clips have; its scores are those shares.
+
+    Args:
+        parts: `study.Clips`, of several labels a clip.
+        recipe: says how the clips are split.
+        seeds: the split is drawn with seeds 0, 1, ...; the values are the means over them.
+
+    Returns:
+        dict, `micro_f1`, `hamming_loss` and `map` over the test part, and `clips`, those of all splits.
+    """
+    from tfvc import multilabel
+    from tfvc.data import datasets, splits
+
+    dataset = datasets.load(recipe.data, parts.source)
+    hot = {clip.id: np.isin(dataset.classes, clip.labels).astype(int) for clip in dataset.clips}
+    measured, clips = [], 0
+    for seed in range(seeds):
+        split = splits.split(dataset, recipe.data, seed)
+        train, test = (np.array([hot[i] for i in ids]) for ids in (split.train, split.test))
+        share = np.broadcast_to(train.mean(axis=0), test.shape)
+        labels = (share > 0.5).astype(int)
+        measured.append(multilabel.measures(test, labels, share, dataset.classes))
+        clips += len(test)
+    names = ("micro_f1", "hamming_loss", "map")
+    return {name: float(np.mean([m[name] for m in measured])) for name in names} | {"clips": clips}
+
+
 def class_prior(parts, recipe, rows):
     """Every video gets the share of training videos that have each class.
 

@@ -18,7 +18,7 @@ def accuracy(run, without=""):
         without: a stream whose rows are made zeros; "" = none.
 
     Raises:
-        ValueError: the model reads no such stream.
+        ValueError: the model reads no such stream, or its clips have several labels.
     """
     import numpy as np
 
@@ -27,6 +27,8 @@ def accuracy(run, without=""):
     read = [row.name for row in run.facts.features]
     if without and without not in read:
         raise ValueError(f"{run.path}: its model reads {','.join(read)}; expected a run that reads {without}")
+    if run.facts.multi_label:
+        raise ValueError(f"{run.path}: clips with several labels; expected a run whose clips have one each")
     model = run.classifier()
     source, _ = evaluate.clips_of(run, run.recipe)
     right = clips = 0
@@ -47,11 +49,16 @@ def further(folder):
         folder: of a finished run.
 
     Returns:
-        dict, `without_frames` and `without_audio`.
+        dict, `without_<stream>` of each stream that its model can be built to read.
     """
     run = workdir.load(folder)
     read = {row.name for row in run.facts.features}
-    return {f"without_{name}": accuracy(run, name if name in read else "") for name in recipe.STREAMS}
+    known = set().union(*names.literal(run.recipe.model, "STREAMS").values())
+    return {
+        f"without_{name}": accuracy(run, name if name in read else "")
+        for name in recipe.STREAMS
+        if name in known
+    }
 
 
 def compare(folders, stream):

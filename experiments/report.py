@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import pictures, results, study
+from experiments import per_class, pictures, results, study
 from experiments.study import label
 from tfvc import cli, files, plots, recipe
 
@@ -61,11 +61,19 @@ def write(path=results.FILE, out="results", names=()):
             text = page(a_study, table, mine, digest)
             temporary.write_text(text, encoding="utf-8")
         written.append(Path(out) / f"{name}.md")
-        if figure := _picture(a_study, [m for m in table if m.runs]):
-            with files.aside(Path(out) / f"{name}.png") as temporary:
+        for file, figure in _pictures(a_study, table):
+            with files.aside(Path(out) / file) as temporary:
                 figure.savefig(temporary, format="png", dpi=120)
-            written.append(Path(out) / f"{name}.png")
+            written.append(Path(out) / file)
     return written
+
+
+def _pictures(a_study, table):
+    """File name and figure of each picture of a page."""
+    if figure := _picture(a_study, [m for m in table if m.runs]):
+        yield f"{a_study.name}.png", figure
+    if rows := per_class.compared(a_study, table):
+        yield per_class.file(a_study), per_class.picture(a_study, rows)
 
 
 def _picture(a_study, table):
@@ -133,6 +141,8 @@ def page(a_study, table, lines, others):
     if any(m.runs for m in table):
         words = f"against the {a_study.axis[1]}" if a_study.axis else "learning curves"
         parts.append(f"![{words}]({a_study.name}.png)")
+    if rows := per_class.compared(a_study, table):
+        parts += per_class.section(a_study, rows)
     parts.append("## What differs from the paper\n\n" + _bullets(a_study.differs))
     if missing := _not_run(table):
         parts.append("## Rows that were not run\n\n" + _bullets(missing))
@@ -142,19 +152,21 @@ def page(a_study, table, lines, others):
     return "\n\n".join(parts) + "\n"
 
 
-def spread(values):
+def spread(values, digits=1):
     """Numbers as mean, standard deviation, range and count.
 
     Example:
-        >>> spread([55.0, 57.0]), spread([55.0])
-        ('56.0 ± 1.4 (55.0 to 57.0, n = 2)', '55.0 (n = 1)')
+        >>> spread([55.0, 57.0]), spread([0.55], 3)
+        ('56.0 ± 1.4 (55.0 to 57.0, n = 2)', '0.550 (n = 1)')
     """
+
+    def shown(value):
+        return f"{value:.{digits}f}"
+
     if len(values) == 1:
-        return f"{values[0]:.1f} (n = 1)"
-    return (
-        f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f} "
-        f"({min(values):.1f} to {max(values):.1f}, n = {len(values)})"
-    )
+        return f"{shown(values[0])} (n = 1)"
+    mean, deviation = shown(statistics.mean(values)), shown(statistics.stdev(values))
+    return f"{mean} ± {deviation} ({shown(min(values))} to {shown(max(values))}, n = {len(values)})"
 
 
 def _table(a_study, table, baseline):
@@ -172,12 +184,14 @@ def _table(a_study, table, baseline):
             continue
         step = statistics.mean(run["metrics"]["validation"][unit] for run in m.runs)
         minutes = statistics.mean(run["seconds"] for run in m.runs) / 60
-        cells += [spread(m.values(metric)) for metric in a_study.metrics]
+        cells += [spread(m.values(metric), metric.digits) for metric in a_study.metrics]
         cells += [label(m.choice), f"{step:.0f}", f"{minutes:.1f}", f"{m.runs[0]['parameters']:,}", row.note]
         yield _line(cells)
     for line in baseline[:1]:
         reached = line["metrics"]["test"]
-        values = [f"{reached[m.name] * m.scale:.1f}" if m.name in reached else "" for m in a_study.metrics]
+        values = [
+            f"{reached[m.name] * m.scale:.{m.digits}f}" if m.name in reached else "" for m in a_study.metrics
+        ]
         cells = [a_study.baseline_title, *[""] * len(printed), *values, "", "", "", ""]
         yield _line([*cells, a_study.baseline_note])
 
@@ -188,8 +202,9 @@ def _orders(a_study, table):
         both = [m for m in table if m.runs and metric.name in m.row.printed]
         if len(both) < 2:
             continue
-        paper = sorted(both, key=lambda m: -m.row.printed[metric.name])
-        here = sorted(both, key=lambda m: -statistics.mean(m.values(metric)))
+        sign = 1 if metric.lower else -1
+        paper = sorted(both, key=lambda m: sign * m.row.printed[metric.name])
+        here = sorted(both, key=lambda m: sign * statistics.mean(m.values(metric)))
         orders = [" > ".join(m.row.title or m.row.name for m in order) for order in (paper, here)]
         yield f"Order by {metric.title.split(',')[0]}, paper: {orders[0]}.\nHere: {orders[1]}."
 
@@ -214,7 +229,7 @@ def _choices(a_study, table):
         for point in points:
             line = m.tried.get(point)
             value = line["metrics"]["validation"][a_study.choose_by] * title.scale if line else None
-            text = "" if value is None else f"{value:.1f}"
+            text = "" if value is None else f"{value:.{title.digits}f}"
             cells.append(f"**{text}**" if point == m.choice else text)
         yield _line(cells)
     if edge := [m.row.title or m.row.name for m in table if _at_edge(a_study, m.choice)]:

@@ -119,7 +119,7 @@ class _Session:
                 "metrics": {"validation": measured["validation"], "test": measured["test"] | further},
                 "steps": measured["steps"],
                 "parameters": measured["parameters"],
-                "weights": {"frames": facts.weights, "audio": facts.audio_weights},
+                "weights": facts.made_with,
                 "curve": curve(
                     folder, self.study.choose_by, measured["steps"], resolved.train.evaluate_steps
                 ),

@@ -22,6 +22,8 @@ class Metric:
     name: str
     title: str
     scale: float = 100.0  # the paper's unit: per cent
+    digits: int = 1  # behind the point
+    lower: bool = False  # whether lower is better
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class PerClass:
+    """A figure of a paper: F1 of each class.
+
+    Args:
+        rows: names of those that are compared, the proposed one last.
+        against: the row that its gain is counted from.
+        source: the figure, and what the paper reads from it.
+    """
+
+    rows: tuple
+    against: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Study:
     """A table of a paper as data.
 
@@ -151,6 +168,7 @@ class Study:
         baseline_note: what it is.
         axis: a numeric field that the rows differ in, and its words: the picture shows the first metric
             against it, in place of learning curves; () = learning curves.
+        per_class: the F1 of each class that is shown too; None = not.
         seeds: how many each row is reported with.
     """
 
@@ -174,6 +192,7 @@ class Study:
     baseline_title: str = "class prior"
     baseline_note: str = "baseline: the most frequent class of the training clips for every clip"
     axis: tuple = ()
+    per_class: PerClass | None = None
     seeds: int = 3
 
     def points(self):

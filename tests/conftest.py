@@ -24,6 +24,13 @@ def shared_path(relative):
     return path
 
 
+def called(module, *arguments):
+    """A command in this process; it has to end well."""
+    with pytest.raises(SystemExit) as stop:
+        module.main([str(argument) for argument in arguments])
+    assert not stop.value.code
+
+
 @pytest.fixture
 def shared():
     return shared_path
@@ -34,6 +41,53 @@ def own_cache(tmp_path_factory):
     """The user's cache is neither read nor written by tests; the demo set is drawn once a session."""
     os.environ["TFVC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.pop("TFVC_WEIGHTS", None)
+
+
+@pytest.fixture(scope="session")
+def _networks():
+    return {}
+
+
+@pytest.fixture(scope="module")
+def networks_once(_networks):
+    """Random networks of Keras Applications are built once: the same settings give the same network."""
+    from tfvc.backbones import visual
+
+    load = visual.load
+
+    def once(backbone, **given):
+        if backbone.weights != "random":
+            return load(backbone, **given)
+        key = (backbone, *sorted(given.items()))
+        if key not in _networks:
+            _networks[key] = load(backbone, **given)
+        return _networks[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visual, "load", once)
+        yield
+
+
+@pytest.fixture
+def reloaded_here(monkeypatch):
+    """An export is compared in this process: a process of its own costs five seconds."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfvc import export
+
+    def differences(path, run, given, expected):
+        signatures, worst = tf.saved_model.load(str(path)).signatures, {}
+        for name, inputs in given.items():
+            found = signatures[name](**{key: tf.convert_to_tensor(value) for key, value in inputs.items()})
+            assert [c.decode() for c in found["classes"].numpy()] == run.facts.classes
+            worst[name] = max(
+                float(np.max(np.abs(np.asarray(found[key], "float64") - np.asarray(value, "float64"))))
+                for key, value in expected[name].items()
+            )
+        return worst
+
+    monkeypatch.setattr(export, "differences", differences)
 
 
 @pytest.fixture
@@ -75,6 +129,12 @@ def serve(tmp_path):
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: else one process is left alone with such a file at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -94,7 +94,8 @@ def test_absent_weights_name_the_flag_and_only_the_demo_set_goes_on_without(abse
     with pytest.raises(FileNotFoundError, match=r"go on without: --set=audio.weights=random"):
         encoders.load(r)
     assert not absent
-    assert encoders.load(r, demo=True).weights == {"frames": "", "audio": "random (seed 0)"}
+    made_with = {"frames": "", "audio": "random (seed 0)", "text": ""}
+    assert encoders.load(r, demo=True).weights == made_with
     assert "going on with a random network" in capsys.readouterr().out
 
 

@@ -10,14 +10,27 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import called
 
-from tfvc import encoders, evaluate, export, extract, files, plots, predict, recipe, train, workdir
+from tfvc import (
+    encoders,
+    evaluate,
+    export,
+    extract,
+    files,
+    plots,
+    predict,
+    predictions,
+    recipe,
+    train,
+    workdir,
+)
 from tfvc.backbones import visual
 from tfvc.data import datasets, demo, video
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = [
-    "backbone.name=mobilenet_v2",
+    "backbone.name=vgg16",
     "backbone.weights=random",
     "backbone.size=32,32",
     "backbone.pooling=avg",
@@ -32,6 +45,9 @@ def draw(path, colour, seconds, seed=0):
     demo.write_clip(path, np.clip(noise + np.array(colour), 0, 255).astype("uint8"), fps=8)
 
 
+pytestmark = pytest.mark.usefixtures("networks_once")
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     root = tmp_path_factory.mktemp("clips") / "set"
@@ -43,7 +59,7 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(clips, tmp_path_factory):
+def run(clips, tmp_path_factory, networks_once):
     """A run as published (BGR, random weights) that has learnt three colours."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     r = recipe.get("attention_boosted", "original", SMALL)
@@ -242,7 +258,7 @@ def test_predict_slides_windows_over_a_long_video(run, tmp_path):
     score = {t["label"]: t["score"] for t in rows[0]["top"]}
     windows = [{t["label"]: t["score"] for t in row["top"]} for row in rows[1:]]
     assert score["red"] == pytest.approx(np.mean([w["red"] for w in windows]), abs=1e-5)
-    assert predict._read(tmp_path / "o.csv") == rows
+    assert predictions.read(tmp_path / "o.csv") == rows
     assert sum(a["weight"] for a in rows[1]["attention"]) == pytest.approx(1, abs=1e-3)
 
 
@@ -286,10 +302,10 @@ def test_predict_that_dies_midway_keeps_what_was_written(run, clips, tmp_path, m
     monkeypatch.setattr(predict, "_rows", rows)
     with pytest.raises(KeyboardInterrupt):
         predict.predict(run, [clips / "red"], tmp_path / "out.csv")
-    kept = {row["path"] for row in predict._read(tmp_path / "out.csv")}
+    kept = {row["path"] for row in predictions.read(tmp_path / "out.csv")}
     assert 2 <= len(kept) <= 5
     predict.predict(run, [clips / "red"], tmp_path / "out.csv")
-    assert not kept & set(seen[6:]) and len({r["path"] for r in predict._read(tmp_path / "out.csv")}) == 9
+    assert not kept & set(seen[6:]) and len({r["path"] for r in predictions.read(tmp_path / "out.csv")}) == 9
 
 
 @pytest.mark.parametrize("state", [[], None, {"files": 3}, {}])
@@ -318,19 +334,23 @@ def test_predict_lists_bad_files_and_refuses_absent_ones(run, clips, tmp_path):
         predict.predict(run, [good], tmp_path / "out.txt")
 
 
-@pytest.mark.parametrize("ending", ["csv", "json"])
-def test_predict_names_files_whose_names_are_no_text(run, clips, tmp_path, ending):
+def _as_process(*arguments):
+    command = [sys.executable, "-m", "tfvc.predict", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=os.environ | {"PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert rb"good\xff.mp4: red" in done.stdout
+
+
+@pytest.mark.parametrize("ending, call", [("csv", _as_process), ("json", lambda *a: called(predict, *a))])
+def test_predict_names_files_whose_names_are_no_text(run, clips, tmp_path, ending, call):
     folder = tmp_path / os.fsdecode(b"in\xff")
     folder.mkdir()
     good, bad = (folder / os.fsdecode(name) for name in (b"good\xff.mp4", b"bad\xff.mp4"))
     shutil.copy(clips / "red" / "red_0.mp4", good)
     bad.write_bytes(b"")
     output = folder / f"out.{ending}"
-    command = [sys.executable, "-m", "tfvc.predict", f"--workdir={run}", f"--output={output}", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=os.environ | {"PYTHONUTF8": "1"})
-    assert done.returncode == 0, done.stderr
-    assert rb"good\xff.mp4: red" in done.stdout
-    assert {row["path"] for row in predict._read(output)} == {str(good)}
+    call(f"--workdir={run}", f"--output={output}", str(folder))
+    assert {row["path"] for row in predictions.read(output)} == {str(good)}
     assert b"bad\xff.mp4,the file is empty" in (folder / f"out.{ending}.skipped.csv").read_bytes()
     state = files.read_json(folder / f"out.{ending}.state.json")
     assert list(state["files"]) == [str(good)]
@@ -377,7 +397,7 @@ def test_the_exported_model_agrees_and_names_its_classes(run, exported, clips, c
     assert result["classes"].numpy().tolist() == [name.encode() for name in sorted(COLOURS)]
 
 
-def test_export_refuses_a_difference_and_leaves_nothing(copy, monkeypatch):
+def test_export_refuses_a_difference_and_leaves_nothing(copy, reloaded_here, monkeypatch):
     compare = export._compare
 
     def other(path, run, model, networks):
@@ -409,35 +429,37 @@ def test_an_export_that_stepped_aside_when_killed_comes_back(exported, copy, mon
 
 
 @pytest.mark.slow
-def test_export_twice_and_in_bfloat16_and_from_raw_frames(run, exported, clips, tmp_path):
+def test_export_twice_and_in_bfloat16_and_from_raw_frames(run, exported, clips, tmp_path, reloaded_here):
     assert export.export(run) == exported
+    for name in COLOURS:
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for i in range(3):
+            shutil.copy(clips / name / f"{name}_{i}.mp4", tmp_path / "few" / name)
     half = ["backbone.precision=bfloat16", "backbone.dtype=float16"]
-    raw = ["model_args.mode=cnn3d", "train.epochs=1", "train.batch_size=4", "data.test_fraction=0.4"]
+    raw = ["model_args.mode=cnn3d", "backbone.size=60,40", "model_args.units=8", "model_args.dense=16"]
+    raw += ["train.epochs=1", "train.batch_size=4", "data.test_fraction=0.4"]
     for name, overrides in (("half", [*SMALL, *half, "train.epochs=1"]), ("raw", raw)):
         r = recipe.get("attention_boosted", "original", overrides)
-        train.train(r, data=str(clips), workdir=str(tmp_path / name))
+        train.train(r, data=str(tmp_path / "few"), workdir=str(tmp_path / name))
         assert (export.export(tmp_path / name) / "saved_model.pb").is_file()
         rows = predict.predict(tmp_path / name, [clips / "red" / "red_0.mp4"])
         assert rows[0]["attention"] == [] if name == "raw" else rows[0]["attention"]
 
 
-@pytest.mark.slow
-def test_the_commands_run_and_saved_model_cli_serves_the_export(run, exported, clips, tmp_path):
-    def call(module, *arguments):
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    features = np.zeros((2, 3, 1280), "float32")
+def test_the_commands_run_and_saved_model_cli_serves_the_export(run, exported, clips, tmp_path, capsys):
+    features = np.zeros((2, 3, 512), "float32")
     np.save(tmp_path / "x.npy", features)
-    out = call(
-        "tensorflow.python.tools.saved_model_cli", "run", "--dir", exported, "--tag_set=serve",
-        "--signature_def=serving_default", "--inputs", f"frames={tmp_path / 'x.npy'}",
-    )  # fmt: skip
-    assert "Result for output key probabilities" in out and "red" in out
-    assert "red_1.mp4: red" in call("tfvc.predict", f"--workdir={run}", clips / "red" / "red_1.mp4")
-    assert "balanced accuracy" in call("tfvc.evaluate", f"--workdir={run}")
+    command = [
+        sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run", "--dir", str(exported),
+        "--tag_set=serve", "--signature_def=serving_default", "--inputs", f"frames={tmp_path / 'x.npy'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Result for output key probabilities" in done.stdout and "red" in done.stdout
+    called(predict, f"--workdir={run}", clips / "red" / "red_1.mp4")
+    called(evaluate, f"--workdir={run}")
+    out = capsys.readouterr().out
+    assert "red_1.mp4: red" in out and "balanced accuracy" in out
 
 
 @pytest.mark.parametrize("module", ["extract", "evaluate", "predict", "export"])

@@ -94,7 +94,11 @@ def test_lines_of_clips_count_epochs_and_tell_the_data(go, clips, tmp_path):
     lines = go(TABLES[0], data=clips, seeds=2)
     assert lines[0]["row"] == "class prior" and 0 < lines[0]["metrics"]["test"]["accuracy"] < 1
     assert lines[1]["curve"]["epoch"] == [1, 2] and lines[1]["data"]["classes"] == 3
-    assert lines[1]["weights"] == {"frames": "random (seed 0)", "audio": "audioset (x, digest 1)"}
+    assert lines[1]["weights"] == {
+        "frames": "random (seed 0)",
+        "audio": "audioset (x, digest 1)",
+        "text": "",
+    }
     report.write(tmp_path / "results.jsonl", tmp_path, ["mafnet_table1"])
     text = (tmp_path / "mafnet_table1.md").read_text()
     heads = (

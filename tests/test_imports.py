@@ -29,6 +29,7 @@ ARROWS = {
     "tfvc.models": {"keras", "tfvc.layers", "tfvc.models", "tfvc.recipe"},
     "tfvc.backbones": {"keras", "tensorflow", "tensorflow_hub", "h5py", "google.protobuf"}
     | {"tfvc.recipe", "tfvc.files", "tfvc.names", "tfvc.backbones"},
+    "tfvc.backbones.text": {"keras", "tensorflow", "sklearn", "tfvc.files", "tfvc.recipe", "tfvc.backbones"},
     "tfvc.backbones.__main__": {"tfvc.cli", "tfvc.backbones"},
     "tfvc.data": {"tensorflow", "tensorflow_io", "google.protobuf", "av", "scipy", "h5py"}
     | {"tfvc.recipe", "tfvc.names", "tfvc.files", "tfvc.data"},
@@ -36,19 +37,25 @@ ARROWS = {
     "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
     | {"tfvc.backbones", "tfvc.data"},
     "tfvc.feed": {"tensorflow", "tfvc.names", "tfvc.data"},
-    "tfvc.training": _FIT | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers", "tfvc.workdir"},
+    "tfvc.training": _FIT
+    | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers", "tfvc.workdir"}
+    | {"tfvc.updates"},
     "tfvc.optimizers": {"keras", "tfvc.names"},
+    "tfvc.updates": {"keras", "tensorflow"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
     "tfvc.losses": {"keras"},
     "tfvc.metrics": {"keras", "tensorflow", "tfvc.topk", "tfvc.ranking"},
     "tfvc.topk": {"tensorflow"},
     "tfvc.ranking": set(),
+    "tfvc.estimators": {"sklearn", "scipy", "tfvc.files", "tfvc.layers", "tfvc.estimators"},
+    "tfvc.multilabel": {"sklearn"},
+    "tfvc.predictions": {"tfvc.files", "tfvc.recipe"},
     "tfvc.strategy": {"tensorflow", "tfvc.names"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
     "tfvc.explain": {"tfvc.files", "tfvc.plots", "tfvc.recipe", "tfvc.data"},
-    "tfvc.encoders": {"tfvc.recipe", "tfvc.backbones"},
-    "tfvc.signatures": {"tensorflow", "tfvc.encoders", "tfvc.data", "tfvc.backbones"},
+    "tfvc.encoders": {"tfvc.recipe", "tfvc.backbones", "tfvc.data"},
+    "tfvc.signatures": {"tensorflow", "tfvc.encoders", "tfvc.second_stage", "tfvc.data", "tfvc.backbones"},
 }
 _COMMAND = {"tfvc", "keras", "tensorflow", "absl", "sklearn", "tqdm"}
 COMMANDS = ("train", "extract", "evaluate", "predict", "export", "convert")

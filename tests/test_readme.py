@@ -38,6 +38,7 @@ def test_each_command_is_one_of_ours(line, tmp_path):
     for name in (
         "yt8m/train00.tfrecord",
         "kinetics.csv",
+        "manifest.csv",
         "sounds.txt",
         "ucf51.txt",
         "AVE_Dataset/Annotations.txt",
@@ -56,7 +57,7 @@ def test_each_make_target_exists(target):
 
 
 def test_the_python_example_calls_what_there_is():
-    tree = ast.parse(re.search(r"```python\n(.+?)```", README, re.S).group(1))
+    tree = ast.parse(re.search(r"## In Python\n+```python\n(.+?)```", README, re.S).group(1))
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
     for call in calls:
         function = getattr(importlib.import_module(f"tfvc.{call.func.value.id}"), call.func.attr)

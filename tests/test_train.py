@@ -362,12 +362,12 @@ def test_a_stopped_command_says_how_to_go_on(monkeypatch, capsys):
 @pytest.mark.slow
 def test_killed_with_9_in_mid_training_it_ends_with_the_weights_of_an_unbroken_run(records, tmp_path):
     """Bar 4: killed, started, stopped by Ctrl-C, started again."""
-    own = ["train.deterministic=true", "train.checkpoint_steps=1", "train.epochs=40", "train.shuffle=true"]
+    own = ["train.deterministic=true", "train.checkpoint_steps=1", "train.epochs=24", "train.shuffle=true"]
     whole = command(*flags(records, tmp_path / "whole", *own))
-    _kill_when(command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 17, signal.SIGKILL)
+    _kill_when(command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 11, signal.SIGKILL)
     assert not (tmp_path / "cut" / "model.keras").exists()
     process, output = _kill_when(
-        command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 60, signal.SIGINT
+        command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 36, signal.SIGINT
     )
     assert process.returncode == 130, output
     assert "going on from step " in output and "to go on: python -m tfvc.train" in output
@@ -403,7 +403,7 @@ def _newest(folder):
 @pytest.mark.slow
 def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
     # 27 training clips, 13 for validation, batches of 15: nothing that two replicas could share equally.
-    own = ["model_args.dropout=0", "train.epochs=4", "data.test_fraction=0.325"]
+    own = ["model_args.dropout=0", "train.epochs=3", "data.test_fraction=0.325"]
     two = flags(records, tmp_path / "two", *own, "train.batch_size=15")
     process = command(*two, "--strategy=cpu:2")
     train(recipe(*own, "train.batch_size=14"), data=records, workdir=str(tmp_path / "one"))

@@ -11,10 +11,11 @@ import pytest
 from tfvc import encoders, evaluate, export, extract, plan, predict, recipe, train, workdir
 from tfvc.data import datasets, demo, schema, shards
 
-SMALL = ["backbone.name=mobilenet_v2", "backbone.weights=random", "backbone.size=32,32", "data.fps=2"]
+SMALL = ["backbone.name=vgg16", "backbone.weights=random", "backbone.size=32,32", "data.fps=2"]
 SMALL += ["audio.weights=random", "audio.output=pooled", "audio.dtype=float16", "data.frames=3"]
 SMALL += ["model_args.units=16", "model_args.momentum=0.5", "train.batch_size=4", "train.epochs=25"]
 SMALL += ["data.test_fraction=0.4", "train.learning_rate=0.005"]
+pytestmark = pytest.mark.usefixtures("networks_once")
 PITCHES = {"high": 3000.0, "low": 200.0}
 
 
@@ -41,7 +42,7 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(clips, tmp_path_factory):
+def run(clips, tmp_path_factory, networks_once):
     folder = tmp_path_factory.mktemp("runs") / "run"
     r = recipe.get("mafnet", "original", [*SMALL, "train.drop_visual=0.3"])
     train.train(r, data=str(clips), workdir=str(folder), seed=0)
@@ -52,7 +53,7 @@ def test_records_hold_both_streams_and_what_is_missing_is_listed(run):
     found = workdir.load(run)
     manifest = shards.read_manifest(found.facts.records)
     assert [row.name for row in manifest.features] == ["frames", "audio"]
-    assert [row.shape for row in found.facts.features] == [(3, 1280), (3, 512)]
+    assert [row.shape for row in found.facts.features] == [(3, 512), (3, 512)]
     assert len(manifest.records) == 13 and [path[-10:] for path, _ in manifest.skipped] == ["broken.mp4"]
     assert [(path[-8:], text) for path, text in manifest.warnings] == [
         ("mute.mp4", "its sound is absent: no sound in it")
@@ -115,7 +116,7 @@ def test_the_export_takes_pictures_and_sound(run, clips, capsys):
     given = loaded.signatures["frames"].structured_input_signature[1]
     assert given["frames"].shape == (None, 6, 32, 32, 3) and given["samples"].shape == (None, 3, 15600)
     out = loaded.signatures["serving_default"](
-        frames=tf.zeros((2, 3, 1280)), audio=tf.zeros((2, 3, 512), tf.float16)
+        frames=tf.zeros((2, 3, 512)), audio=tf.zeros((2, 3, 512), tf.float16)
     )
     assert out["probabilities"].shape == (2, 2) and out["scores"].shape == (2, 3, 2)
 
@@ -196,14 +197,14 @@ def test_real_clips_of_sight_and_sound_go_through_extraction(shared, tmp_path):
     r = recipe.get("mafnet", "original", [*SMALL, "audio.output=conv4_2", "data.frames=10"])
     dataset = datasets.load(r.data, str(tmp_path / "clips.csv"))
     manifest = shards.read_manifest(extract.extract(dataset, r, out=tmp_path / "records"))
-    assert [row.shape for row in manifest.features] == [(None, 1280), (None, 12, 8, 512)]
+    assert [row.shape for row in manifest.features] == [(None, 512), (None, 12, 8, 512)]
     lengths = {record["id"]: record["frames"] for record in manifest.records}
     assert sorted(lengths.values()) == [3, 3, 3, 5] and not manifest.skipped
     assert [text.split(":")[0] for _, text in manifest.warnings] == ["its pictures are absent"]
 
 
 def test_a_run_on_ready_features_is_exported_without_raw_clips_and_predicts_none(
-    run, clips, tmp_path, capsys
+    run, clips, tmp_path, capsys, reloaded_here
 ):
     found = workdir.load(run)
     copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("export"))
@@ -217,7 +218,7 @@ def test_a_run_on_ready_features_is_exported_without_raw_clips_and_predicts_none
 
 
 @pytest.mark.slow
-def test_a_run_in_half_precision_is_exported(run, tmp_path):
+def test_a_run_in_half_precision_is_exported(run, tmp_path, reloaded_here):
     records = workdir.load(run).facts.records
     r = recipe.get("mafnet", "original", [*SMALL, "train.epochs=2", "train.precision=bfloat16"])
     train.train(r, data=records, workdir=str(tmp_path / "run"))

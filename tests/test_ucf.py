@@ -38,6 +38,7 @@ def test_a_given_network_tells_punch_from_yoyo_in_groups_it_has_not_seen(
     two_classes, network, tmp_path, capfd
 ):
     settings = [*SMALL, f"backbone.preprocessing={squeezenet.PREPROCESSING}", "train.epochs=15"]
+    settings += ["model_args.units=64"]
     result = leave_one_group_out.study(
         settings, data=str(two_classes), workdir=tmp_path, fidelity="original", backbone=str(network)
     )
@@ -55,7 +56,7 @@ def test_a_class_with_one_group_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_chain_with_random_vgg19(two_classes, tmp_path, capfd):
+def test_the_whole_chain_with_random_vgg19(two_classes, tmp_path, capfd, reloaded_here):
     settings = [
         *SMALL,
         "backbone.size=64,64",

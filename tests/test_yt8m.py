@@ -1,33 +1,19 @@
 """Real YouTube-8M records through the programs: train, eval, inference; beside the class-prior baseline."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import called
 
-from starter import eval_util, models
+from starter import eval as evaluation
+from starter import eval_util, inference, models, train
 from tfvc.data import records
 
 FEATURES = ["--feature_names=mean_rgb,mean_audio", "--feature_sizes=1024,128"]
 HIT, GAP = 0.65, 0.40  # of the better model; the issue's bar
 EPOCHS = {"LogisticModel": 4, "MoeModel": 2}
-
-
-def program(name, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", f"starter.{name}", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
 
 
 def labels_of(pattern):
@@ -37,11 +23,11 @@ def labels_of(pattern):
 
 
 @pytest.mark.slow
-def test_logistic_and_moe_learn_real_videos_and_name_them(shared, tmp_path):
+def test_logistic_and_moe_learn_real_videos_and_name_them(shared, tmp_path, capfd):
     data, scores = shared("data/yt8m"), {}
     for model, epochs in EPOCHS.items():
-        said = program(
-            "train",
+        called(
+            train,
             *FEATURES,
             f"--model={model}",
             f"--train_data_pattern={data}/train/*.tfrecord",
@@ -49,27 +35,29 @@ def test_logistic_and_moe_learn_real_videos_and_name_them(shared, tmp_path):
             "--batch_size=128",
             f"--num_epochs={epochs}",
         )
+        said = capfd.readouterr().out
         assert re.search(r"training step 10 \| Loss: [\d.]+ Examples/sec: [\d.]+ \| Hit@1: ", said)
-        said = program(
-            "eval",
+        called(
+            evaluation,
             f"--eval_data_pattern={data}/validate/*.tfrecord",
             f"--train_dir={tmp_path}/{model}",
             "--run_once",
         )
+        said = capfd.readouterr().out
         line = re.search(r"epoch/eval number \d+ \| Avg_Hit@1: ([\d.]+) .* GAP: ([\d.]+) \|", said)
         scores[model] = float(line[1]), float(line[2])
 
-    train, _ = labels_of(data / "train/*.tfrecord")
+    learnt, _ = labels_of(data / "train/*.tfrecord")
     labels, ids = labels_of(data / "validate/*.tfrecord")
-    prior = np.tile(train.mean(0), (len(labels), 1))
+    prior = np.tile(learnt.mean(0), (len(labels), 1))
     baseline = eval_util.calculate_hit_at_one(prior, labels), eval_util.calculate_gap(prior, labels)
     print(f"Hit@1, GAP: {scores}; class prior {baseline}")
     assert baseline[0] < 0.25
     assert any(hit >= HIT and gap >= GAP for hit, gap in scores.values()), (scores, baseline)
 
     answers = tmp_path / "answers.csv"
-    program(
-        "inference",
+    called(
+        inference,
         f"--input_data_pattern={data}/validate/*.tfrecord",
         f"--train_dir={tmp_path}/LogisticModel",
         f"--output_file={answers}",
@@ -82,8 +70,8 @@ def test_logistic_and_moe_learn_real_videos_and_name_them(shared, tmp_path):
     right = [row[int(pairs[i.decode()][0])] for row, i in zip(labels, ids, strict=True)]
     assert abs(np.mean(right) - scores["LogisticModel"][0]) < 1e-3
 
-    program(
-        "inference",
+    called(
+        inference,
         f"--input_data_pattern={data}/validate/validate0100.tfrecord",
         f"--train_dir={tmp_path}/LogisticModel",
         f"--output_file={answers}",

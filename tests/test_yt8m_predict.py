@@ -15,7 +15,7 @@ import stand_ins
 import tensorflow as tf
 from conftest import ROOT
 
-from tfvc import export, files, predict, recipe, workdir
+from tfvc import export, files, predict, predictions, recipe, workdir
 from tfvc.backbones import yt8m
 from tfvc.data import demo, schema
 from tfvc.models import mfb
@@ -141,7 +141,7 @@ def test_records_are_predicted_in_the_order_given(run, tmp_path, ending):
         assert (row["part"], row["start"], row["attention"]) == ("video", 0.0, [])
         assert row["end"] == float(min(len(one["rgb"]), T))
         assert_top(row, scores(run, one, FRAMES))
-    whole = json.loads(output.read_text()) if ending == "json" else predict._read(output)
+    whole = json.loads(output.read_text()) if ending == "json" else predictions.read(output)
     assert whole == list(rows) == list(rows)
     assert not [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")]
 

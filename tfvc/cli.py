@@ -93,6 +93,12 @@ _OWN = {
         "",
         "picture (.png) of the scores over time beside the video's thumbnails; empty: none",
     ),
+    "text": (
+        flags.DEFINE_string,
+        "",
+        "words that go with the one video given, of a run that reads text: a bare video file has no other "
+        "place for them (of several videos: a manifest's column text)",
+    ),
 }
 _MEMORY = (
     "train.batch_size, backbone.batch_size, data.cache_mb, data.frames or model_args.units, or pool the "

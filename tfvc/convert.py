@@ -164,7 +164,7 @@ class _Arrays:
     def __init__(self, paths, dataset):
         from tfvc.data import arrays
 
-        if dataset.kind not in ("manifest", "ave"):
+        if dataset.kind not in ("manifest", "disaster", "ave"):
             given = ",".join(f"{stream}={path}" for stream, path in paths.items())
             raise ValueError(
                 f"--features={given}: rows of one array need an order of clips; expected --data=a manifest "
@@ -367,7 +367,7 @@ def main(argv=None):
     flags.DEFINE_string("data", "", "which clips: a .csv or .jsonl manifest, or AVE's folder", values)
     flags.DEFINE_string("features", "", "a folder, or frames=FILE,audio=FILE; see above", values)
     flags.DEFINE_string("workdir", "", "folder of the records; empty: named by what is in them", values)
-    kinds = ["auto", "manifest", "ave", "kinetics_sounds", "ucf101", "folder"]
+    kinds = ["auto", "manifest", "disaster", "ave", "kinetics_sounds", "ucf101", "folder"]
     flags.DEFINE_enum("kind", "auto", kinds, "what --data is", values)
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "of the stored features", values)
     flags.DEFINE_list("pool", [], "streams of maps (N, h, w, C) to average over h and w, as frames", values)

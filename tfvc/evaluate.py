@@ -1,9 +1,9 @@
-"""A finished run measured: accuracy, every class's precision and recall, the confusion matrix."""
+"""A finished run measured: accuracy or, of several labels, F1 and MAP; every class's precision and recall."""
 
 import dataclasses
 from pathlib import Path
 
-from tfvc import cli, encoders, extract, files, workdir
+from tfvc import cli, encoders, extract, files, multilabel, second_stage, workdir
 from tfvc.recipe import check, flatten, key_of, override
 
 _DOC = """Measures a run on its own test part, or on another data set with the same classes (--data).
@@ -19,6 +19,15 @@ _READING = (  # how to read the videos of --data; nothing that changes what the 
     "backbone.batch_size",
 )
 _SETTABLE = ("train.batch_size", *_READING)
+_NAMES = {  # of measures, as they are printed
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "hamming_loss": "Hamming loss",
+    "map": "MAP",
+    "map_labels": "MAP over labels",
+}
 
 
 def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
@@ -34,7 +43,9 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
 
     Returns, of a run on YouTube-8M's records, what `tfvc.yt8m.evaluate.evaluate` does; else:
         dict of `part`, `clips`, `accuracy`, `balanced_accuracy` (mean recall of the classes that
-        occur), `macro_f1` and `classes`: a list of class, precision, recall, f1, clips.
+        occur), `macro_f1` and `classes`: a list of class, precision, recall, f1, clips. Of a run whose clips
+        have several labels, `part`, `clips` and what `tfvc.multilabel.measures` gives: it is measured by the
+        labels that the run decides on, with its second stage and its thresholds where it has them.
 
     Raises:
         ValueError: the data has other classes than the run, or no clip; records that were made otherwise
@@ -51,17 +62,24 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
     if on_corrupt != "stop":
         raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
     recipe = settable(run.recipe, overrides, _SETTABLE)
-    model, metrics = run.classifier(), run.metrics()  # first: without them nothing else is worth doing
+    several, metrics = run.facts.multi_label, run.metrics()
+    answer = _answer(run)  # first: without a whole run nothing else is worth doing
     source, part = clips_of(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(
             f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
         )
-    probabilities, labels = _predicted(model, source, recipe.train.batch_size)
-    result = {"part": part, "data": data or run.facts.source, "clips": len(labels)}
-    truth, guess = np.argmax(labels, axis=1), np.argmax(probabilities, axis=1)
-    result |= measures(truth, guess, source.classes)
-    _write(run.path, metrics, result, truth, guess, source.classes)
+    truth, labels, scores = _predicted(answer, source, recipe.train.batch_size)
+    result = {"part": part, "data": data or run.facts.source, "clips": len(truth)}
+    if several:
+        result |= multilabel.measures(truth, labels, scores, source.classes)
+        figure = _labels_figure(run, result, source.classes)
+        _write(run.path, metrics, result, "f1", figure)
+    else:
+        truth, guess = np.argmax(truth, axis=1), np.argmax(scores if labels is None else labels, axis=1)
+        result |= measures(truth, guess, source.classes)
+        figure = _confusion(run.path / "evaluation", result, truth, guess, source.classes)
+        _write(run.path, metrics, result, "confusion", figure)
     _show(result, run.path)
     return result
 
@@ -138,8 +156,6 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
     from tfvc.data import datasets, pipeline, shards
 
     classes, multi_label = list(run.facts.classes), run.facts.multi_label
-    if multi_label:
-        raise ValueError(f"{run.path}: a multi-label run; expected one whose clips have one label each")
     if not data:
         _refuse(overrides, "without --data no video is read")
         split = run.split()
@@ -151,7 +167,7 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
     kind = recipe.data.kind if own else "auto"
     reading = dataclasses.replace(recipe.data, kind=kind, classes="")  # the list of classes was the run's own
     dataset = datasets.load(reading, data, least_classes=1)
-    if dataset.multi_label:
+    if dataset.multi_label and not multi_label:
         raise ValueError(f"{data}: clips with several labels; expected one label each, as this run gives")
     strange = sorted(set(dataset.classes) - set(classes))
     if strange:
@@ -159,8 +175,7 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
     if dataset.kind == "records":
         _refuse(overrides, f"{data} holds records, so no video is read")
         manifest = shards.read_manifest(data)
-        made_with = {"frames": run.facts.weights, "audio": run.facts.audio_weights}
-        extract.check_records(manifest, run.recipe, made_with)
+        extract.check_records(manifest, run.recipe, run.facts.made_with)
     else:
         folder = extract.extract(dataset, recipe, encoders=encoders.of_run(run, recipe))
         manifest = shards.read_manifest(folder)
@@ -175,65 +190,95 @@ def _refuse(overrides, reason):
             raise ValueError(f"--set={text}: {reason}; leave it out")
 
 
-def _predicted(model, source, batch_size):
+def _answer(run):
+    """A function: a batch of inputs as arrays -> (labels (B, C) or None, scores (B, C))."""
+    if second_stage.decides(run):
+        return second_stage.decide(run)
+    model = run.classifier()
+    return lambda inputs: (None, model.predict_on_batch(inputs))
+
+
+def _predicted(answer, source, batch_size):
+    """Truth (N, C), labels (N, C) or None, scores (N, C), in the order of the records."""
     import numpy as np
 
     from tfvc.data import pipeline
 
-    probabilities, labels = [], []
+    found = []
     with pipeline.readable(source.folder):
         for inputs, truth, _ in pipeline.batches(source, batch_size):
-            probabilities.append(model.predict_on_batch(inputs))
-            labels.append(truth.numpy())
-    return np.concatenate(probabilities), np.concatenate(labels)
+            found.append((truth.numpy(), *answer({name: x.numpy() for name, x in inputs.items()})))
+    truth, labels, scores = zip(*found, strict=True)
+    labels = None if labels[0] is None else np.concatenate(labels)
+    return np.concatenate(truth), labels, np.concatenate(scores)
 
 
-def _write(path, metrics, result, truth, guess, classes):
+def _confusion(folder, result, truth, guess, classes):
+    """Writes the confusion matrix as a table; returns it as a picture."""
     from sklearn.metrics import confusion_matrix
 
     from tfvc import plots
 
-    folder = path / "evaluation"
     matrix = confusion_matrix(truth, guess, labels=range(len(classes)))
+    files.write_csv(
+        folder / "confusion.csv",
+        [["true \\ predicted", *classes]]
+        + [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)],
+    )
+    title = f"{result['part']}, {result['clips']} clips, accuracy {result['accuracy']:.3f}"
+    return plots.confusion(matrix, classes, title)
+
+
+def _labels_figure(run, result, classes):
+    from tfvc import plots
+
+    title = f"{result['part']}, {result['clips']} clips, micro F1 {result['micro_f1']:.3f}"
+    return plots.f1_bars({run.recipe.model: [row["f1"] for row in result["classes"]]}, classes, title)
+
+
+def _write(path, metrics, result, name, figure):
+    """`classes.csv`, the picture, the board, and metrics.json with the result."""
+    from tfvc import plots
+
+    folder = path / "evaluation"
     files.write_csv(
         folder / "classes.csv", [list(result["classes"][0])] + [list(r.values()) for r in result["classes"]]
     )
-    header = ["true \\ predicted", *classes]
-    files.write_csv(
-        folder / "confusion.csv",
-        [header] + [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)],
-    )
-    figure = plots.confusion(
-        matrix, classes, f"{result['part']}, {result['clips']} clips, accuracy {result['accuracy']:.3f}"
-    )
-    with files.aside(folder / "confusion.png") as temporary:
+    with files.aside(folder / f"{name}.png") as temporary:
         figure.savefig(temporary, format="png", dpi=100)
-    _board(path / "logs" / "evaluation", result, plots.pixels(figure))
+    _board(path / "logs" / "evaluation", result, name, plots.pixels(figure))
     files.write_json(path / "metrics.json", metrics | {"evaluation": result})
 
 
-def _board(folder, result, picture):
+def _board(folder, result, name, picture):
     import tensorflow as tf
 
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(step=0):
-        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-            tf.summary.scalar(f"evaluation/{name}", result[name])
+        for measure, value in result.items():
+            if isinstance(value, float):
+                tf.summary.scalar(f"evaluation/{measure}", value)
         for row in result["classes"]:
             tf.summary.scalar(f"evaluation/f1/{row['class']}", row["f1"])
-        tf.summary.image("evaluation/confusion", picture[None])
+            if row.get("ap") is not None:
+                tf.summary.scalar(f"evaluation/ap/{row['class']}", row["ap"])
+        tf.summary.image(f"evaluation/{name}", picture[None])
     writer.close()
 
 
 def _show(result, path):
-    width = max(5, *(len(row["class"]) for row in result["classes"]))
-    print(f"{'class':{width}}  precision  recall     f1  clips")
+    width, several = max(5, *(len(row["class"]) for row in result["classes"])), "micro_f1" in result
+    print(f"{'class':{width}}  precision  recall     f1{'     ap' * several}  clips")
     for r in result["classes"]:
-        numbers = f"{r['precision']:9.3f}  {r['recall']:6.3f}  {r['f1']:5.3f}  {r['clips']:5d}"
-        print(f"{r['class']:{width}}  {numbers}")
-    accuracy, balanced, where = result["accuracy"], result["balanced_accuracy"], path / "evaluation"
-    print(f"{result['part']}: accuracy {accuracy:.4f}, balanced accuracy {balanced:.4f}", end=", ")
-    print(f"macro F1 {result['macro_f1']:.4f} on {result['clips']} clips; see {files.shown(where)}")
+        numbers = f"{r['precision']:9.3f}  {r['recall']:6.3f}  {r['f1']:5.3f}"
+        if several:
+            numbers += "      -" if r["ap"] is None else f"  {r['ap']:5.3f}"
+        print(f"{r['class']:{width}}  {numbers}  {r['clips']:5d}")
+    names = (
+        ("micro_f1", "hamming_loss", "map", "map_labels") if several else ("accuracy", "balanced_accuracy")
+    )
+    shown = ", ".join(f"{_NAMES[name]} {result[name]:.4f}" for name in (*names, "macro_f1"))
+    print(f"{result['part']}: {shown} on {result['clips']} clips; see {files.shown(path / 'evaluation')}")
 
 
 def main(argv=None):

@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tfvc import cli, encoders, evaluate, extract, files, signatures, workdir
+from tfvc import cli, encoders, evaluate, extract, files, second_stage, signatures, workdir
 
 _DOC = """Exports a run as a SavedModel under <workdir>/export, for TensorFlow Serving or plain TensorFlow.
 
 Signatures: serving_default (features), serialized (records), frames (uint8 RGB pictures and, where the
-model hears, the samples of each second, the networks inside; a run on YouTube-8M's records has none).
-Each gives probabilities and class names. It is loaded again in a process that has no tfvc, and must give
-the same numbers."""
+model hears or reads, samples and texts, the networks inside; a run on YouTube-8M's records has none).
+Each gives probabilities and class names, and final labels where clips have several of them. It is loaded
+again in a process that has no tfvc, and must give the same numbers."""
 
 _TOLERANCE = 1e-5
 CLIPS = 4  # clips compared
@@ -58,12 +58,15 @@ def export(run_folder):
       mean (fill the last second up with its last frame). Black frames at the end of a clip are taken for
       padding, as a clip of fewer than T rows must be filled up with something. Where the model hears, also
       `samples` float32 (N, T, 15600): of each second at 16 kHz the first samples, in [-1, 1]; a second of
-      zeros at the end is taken for padding. A model that only hears has the signature `samples` instead.
+      zeros at the end is taken for padding. With SoundNet `samples` are float32 (N, S), whole clips at
+      22,050 Hz, zeros behind. Where the model reads, also `text` (N,) strings, cleaned and looked up inside.
+      The signature bears the name of its first input: `samples` or `text` where no picture is taken.
 
     Each gives `probabilities` (N, C) float32, `classes` (C,) strings, and what else the model gives, as
-    `scores`. `assets/classes.txt` holds the
-    classes too, `assets.extra/recipe.json` the run's recipe. Of a run on YouTube-8M's records the signatures
-    are those of `tfvc.yt8m.export`.
+    `scores`; where clips have several labels, or a second stage decides, `labels` (N, C) int32 and
+    `label_scores` (N, C). `assets/classes.txt` holds the classes too, `assets.extra` the run's recipe.json
+    and the files of its second stage (`tfvc.estimators.store` loads them). Of a run on YouTube-8M's records
+    the signatures are those of `tfvc.yt8m.export`.
 
     Returns:
         Path of the SavedModel.
@@ -143,7 +146,8 @@ def save_model(path, run, functions):
         module.classes_file = tf.saved_model.Asset(str(listing))
         tf.saved_model.save(module, str(path), signatures=functions)
     (path / "assets.extra").mkdir()
-    shutil.copyfile(run.path / "recipe.json", path / "assets.extra" / "recipe.json")
+    for file in (run.path / "recipe.json", *second_stage.files_of(run)):
+        shutil.copyfile(file, path / "assets.extra" / file.name)
 
 
 def _compare(path, run, model, networks):
@@ -152,11 +156,12 @@ def _compare(path, run, model, networks):
 
     records, features, ids = _records(run)
     given = {"serving_default": features, "serialized": {"examples": records}}
-    expected = {"serving_default": _answer(model, features)}
+    decision = second_stage.decide(run)
+    expected = {"serving_default": _answer(run, model, decision, features)}
     expected["serialized"] = expected["serving_default"]
     shapes = signatures.raw_shapes(run)
     if signatures.takes_clips(networks):
-        raw, real = _raw(run, shapes, ids)
+        raw, real = _raw(run, networks, shapes, ids)
         inputs = {row.name: np.zeros((len(real), *row.shape), row.dtype) for row in run.facts.features}
         for k, one in enumerate(real):  # as extraction makes them
             for name, value in networks.features(_encoded(networks, one)).items():
@@ -164,27 +169,37 @@ def _compare(path, run, model, networks):
         if "frames" in raw and run.recipe.data.channel_order == "bgr":
             raw["frames"] = raw["frames"][..., ::-1]  # the signature takes RGB
         given[next(iter(shapes))] = {name: np.ascontiguousarray(value) for name, value in raw.items()}
-        expected[next(iter(shapes))] = _answer(model, inputs)
+        expected[next(iter(shapes))] = _answer(run, model, decision, inputs)
     return differences(path, run, given, expected)
 
 
-def _answer(model, inputs):
-    """What the model gives, as a graph: in half precision operation by operation is another rounding."""
+def _answer(run, model, decision, inputs):
+    """What the model gives, as a graph: in half precision operation by operation is another rounding.
+
+    And what the run decides, by scikit-learn, where the export does so by layers.
+    """
     import tensorflow as tf
 
-    answer = tf.function(lambda given: signatures.outputs_of(model, given), autograph=False)
-    return {name: value.numpy() for name, value in answer(inputs).items()}
+    answer = tf.function(lambda given: workdir.outputs_of(model, given), autograph=False)
+    found = {name: value.numpy() for name, value in answer(inputs).items()}
+    if second_stage.decides(run):
+        found["labels"], found["label_scores"] = decision(inputs)
+    return found
 
 
 def _encoded(networks, one):
-    """A clip's real frames and samples through the networks, as `ahead.encode_all` hands them on."""
+    """A clip's real frames, samples and text through the networks, as `ahead.encode_all` hands them on."""
+    from types import SimpleNamespace
+
     from tfvc.data import ahead
 
     found = ahead.Encoded(0)
     if "frames" in one:
         found.rows = list(networks.pictures.encode(one["frames"]))
     if len(one.get("samples", ())):
-        found.sound = networks.sound.encode_pieces(one["samples"], networks.recipe.audio.output)
+        found.sound = networks.heard(SimpleNamespace(pieces=one["samples"], samples=one["samples"]))
+    if networks.words:
+        found.text = networks.words.rows(one.get("text", ""))
     return found
 
 
@@ -254,12 +269,12 @@ def _records(run):
     return records, {name: value.numpy() for name, value in inputs.items()}, ids
 
 
-def _raw(run, shapes, ids):
+def _raw(run, networks, shapes, ids):
     """Inputs of the raw signature, padded, and of each clip what of them is real."""
     import numpy as np
 
     try:
-        found = _clips(run, shapes, ids)
+        found = _clips(run, networks, shapes, ids)
         reason = "only its records are here"
     except (OSError, ValueError) as error:
         found, reason = [], error
@@ -271,14 +286,23 @@ def _raw(run, shapes, ids):
         rng = np.random.default_rng(0)
         draw = {
             "frames": lambda s: rng.integers(0, 256, s, "uint8"),
-            "samples": lambda s: rng.normal(0, 0.1, s),
+            "samples": lambda s: rng.normal(0, 0.1, [n or 5 * 22050 for n in s]).astype("float32"),
+            "text": lambda s: " ".join(run.facts.vocabulary[:3]) or "water",
         }
-        found = [{name: draw[name](shape).astype(dtype) for name, (shape, dtype) in shapes.items()}] * 2
-    raw = {name: np.zeros((len(found), *shape), dtype) for name, (shape, dtype) in shapes.items()}
-    real = []
+        found = [{name: draw[name](shape) for name, (shape, _) in shapes.items()}] * 2
+    raw, real = {}, [{} for _ in found]
+    for name, (shape, dtype) in shapes.items():
+        if name == "text":
+            raw[name] = np.array([clip.get(name, "") for clip in found])
+            continue
+        # Only whole sounds have no length of their own: the longest counts.
+        longest = [n or max(len(clip.get(name, ())) for clip in found) for n in shape]
+        raw[name] = np.zeros((len(found), *longest), dtype)
     for k, clip in enumerate(found):
-        real.append({})
         for name, value in clip.items():
+            if name == "text":
+                real[k][name] = value
+                continue
             raw[name][k, : len(value)] = value
             lit = np.flatnonzero(value.any(axis=tuple(range(1, value.ndim))))
             # Black frames and silent seconds at the end are padding.
@@ -286,28 +310,28 @@ def _raw(run, shapes, ids):
     return raw, real
 
 
-def _clips(run, shapes, ids):
-    """The frames and samples of those of some clips that can be found."""
+def _clips(run, networks, shapes, ids):
+    """The frames, samples and texts of those of some clips that can be found."""
     import numpy as np
 
     from tfvc.data import audio, datasets, video
 
     dataset = datasets.load(run.recipe.data, run.facts.source)
-    paths = {clip.id: clip.path for clip in dataset.clips}
+    there = {clip.id: clip for clip in dataset.clips}
     found = []
-    for path in (paths[clip] for clip in ids if paths.get(clip)):
-        clip = {}
-        track = audio.Track(seconds=shapes["samples"][0][0]) if "samples" in shapes else None
+    for path, text in ((there[id].path, there[id].text) for id in ids if id in there):
+        clip = {"text": text} if "text" in shapes else {}
+        track = networks.track(shapes["samples"][0][0] or 0) if "samples" in shapes else None
         if "frames" in shapes:
             options = extract.decode_options(run.recipe, shapes["frames"][0][0])
             with contextlib.suppress(video.MediaError):  # a clip of sound alone
                 frames = [frame for _, frame in video.iter_frames(path, **options, track=track)]
                 short = -len(frames) % encoders.frames_per_row(run.recipe)
                 clip["frames"] = np.stack(frames + frames[-1:] * short)
-        else:
+        elif track:
             audio.read_track(path, track, max_seconds=run.recipe.data.max_seconds)
-        if track and len(track.pieces):
-            clip["samples"] = track.pieces
+        if track and not track.reason:
+            clip["samples"] = track.samples if run.recipe.audio.name == "soundnet" else track.pieces
         found += [clip] if clip else []
     return found
 

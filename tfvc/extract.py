@@ -24,6 +24,7 @@ _RECORD_BYTES = 96  # framing, id and labels of one record
 _SMALLER = "lower data.fps, pool the features, or cut the clip"
 _MADE_BY = {  # stream -> what records and run must have in common, or the model would meet other features
     "frames": (
+        "data.sampling",
         "data.fps",
         "data.pool",
         "data.channel_order",
@@ -35,8 +36,10 @@ _MADE_BY = {  # stream -> what records and run must have in common, or the model
         "backbone.precision",
         "backbone.dtype",
     ),
-    "audio": ("audio.name", "audio.output", "audio.dtype"),
+    "audio": ("audio.name", "audio.output", "audio.after_relu", "audio.dtype"),
+    "text": ("text.embedding", "text.words", "text.dtype"),
 }
+_SINCE = {"data.pool": "none", "data.sampling": "fps", "audio.after_relu": True}
 
 _DOC = """Extracts features of pictures and sound from videos into TFRecord shards.
 
@@ -65,7 +68,7 @@ def extract(dataset, recipe, *, out="", encoders=None, strict=False):
 
     if dataset.kind == "records":
         raise ValueError(f"{dataset.root}: extracted records already; expected videos")
-    encoders = encoders or networks.load(recipe, demo=dataset.kind == "demo")
+    encoders = encoders or networks.load(recipe, dataset.kind == "demo", [c.text for c in dataset.clips])
     wanted = settings(recipe, encoders, dataset)
     folder = Path(out) if out else default_folder(recipe, wanted, dataset)
     clips, start = 0, time.monotonic()
@@ -89,17 +92,26 @@ def extract(dataset, recipe, *, out="", encoders=None, strict=False):
 def settings(recipe, encoders, dataset):
     """What determines the bytes of the records: a flat dict, JSON-able, whose digest names the folder."""
     flat = _comparable(recipe)
-    clips = [(c.id, list(c.labels), c.group, c.part, _fingerprint(c.path)) for c in dataset.clips]
+    spoken = "text" in streams(recipe)
+    clips = [
+        (c.id, list(c.labels), c.group, c.part, _fingerprint(c.path), *[c.text] * spoken)
+        for c in dataset.clips
+    ]
     kept = ("data.frames", "data.max_seconds", "data.shard_clips")
     kept += ("data.max_pixels", "backbone.batch_size") if encoders.pictures else ()
+    kept += tuple(key for key in ("audio.rows", "text.rows") if flat[key])
     made_by = {key: flat[key] for name in streams(recipe) for key in _MADE_BY[name]}
-    if made_by.get("data.pool") == "none":
-        del made_by["data.pool"]  # so that records made before there was this field are found again
+    # Those that mean nothing here are left out, so that records made before there were these are found again.
+    made_by = {key: value for key, value in made_by.items() if _SINCE.get(key) != value}
+    if recipe.data.sampling == "even":
+        made_by.pop("data.fps", None)
+    words = {"text.vocabulary": digest(encoders.vocabulary)} if encoders.vocabulary else {}
     return {
         "extraction": EXTRACTION,
         **made_by,
         **{key: flat[key] for key in kept},
         **{networks.WEIGHTS[name]: encoders.weights[name] for name in streams(recipe)},
+        **words,
         "encoder": networks.identity(encoders),
         "classes": digest(list(dataset.classes)),
         "clips": f"{len(clips)} clips, {digest(sorted(clips))}",
@@ -115,6 +127,7 @@ def _comparable(recipe):
 def default_folder(recipe, wanted, dataset):
     """Where the records of these settings lie when no folder is named."""
     parts = {"frames": Path(recipe.backbone.name).stem, "audio": recipe.audio.name}
+    parts["text"] = recipe.text.embedding
     made_by = "-".join(parts[name] for name in streams(recipe))
     name = f"{dataset.name}-{made_by}-{digest(wanted)}".replace(os.sep, "_")
     return files.cache_root() / "features" / name
@@ -158,11 +171,12 @@ def check_records(manifest, recipe, weights=None):
         )
 
 
-def decode_ahead(paths, encoders, rows=0):
+def decode_ahead(paths, encoders, rows=0, texts=()):
     """A `DecodeAhead` of clips for these networks.
 
     Args:
         rows: of each stream that are enough; 0 = all.
+        texts: the words that go with each path; () = none.
     """
     from tfvc.data import ahead
 
@@ -173,14 +187,16 @@ def decode_ahead(paths, encoders, rows=0):
         decode_options(recipe, rows * size),
         ahead.BATCHES * recipe.backbone.batch_size,
         streams=encoders.streams,
-        seconds=rows * networks.seconds_per_row(recipe) or None,
+        track=lambda: encoders.track(rows),
+        texts=texts,
     )
 
 
 def decode_options(recipe, max_frames=0):
     """Keyword arguments of `video.iter_frames`."""
     data = recipe.data
-    return {
+    even = {"count": data.frames} if data.sampling == "even" else {}
+    return even | {
         "fps": data.fps,
         "size": recipe.backbone.size,
         "channel_order": data.channel_order,
@@ -223,7 +239,7 @@ def _write(folder, wanted, dataset, encoders):
     clips = [c for k in todo for c in plan[k]]
     if todo:
         _check_disk(folder, clips, encoders)  # before anything is made
-    shards.open_folder(folder, wanted, dataset, encoders.rows, shard_clips)
+    shards.open_folder(folder, wanted, dataset, encoders.rows, shard_clips, encoders.vocabulary)
     if not todo:
         return 0
     if len(todo) < len(plan):
@@ -255,21 +271,24 @@ def _fill(folder, plan, todo, dataset, encoders):
                 one.reason = f"over {most} rows, more than a record of 2 GiB holds; {_SMALLER}"
             bar.update()
             if one.reason:
-                skipped.append((str(clip.path), one.reason))
+                skipped.append((str(clip.path) or clip.id, one.reason))
                 continue
             for text in one.warnings:
-                warnings.append((str(clip.path), text))
-                bar.write(f"warning: {clip.path}: {text}", file=sys.stderr)
+                warnings.append((str(clip.path) or clip.id, text))
+                bar.write(f"warning: {clip.path or clip.id}: {text}", file=sys.stderr)
             labels = [label[name] for name in clip.labels]
             yield clip.id, schema.serialize(clip.id, labels, features, rows), length
 
     first = 0
-    with bar, decode_ahead([c.path for c in clips], encoders, enough) as decoder:
+    texts = [c.text for c in clips]
+    with bar, decode_ahead([c.path for c in clips], encoders, enough, texts) as decoder:
         for k in todo:
             skipped, warnings = [], []  # filled while the records are drawn
             made = records(first, len(plan[k]), skipped, warnings)
             shards.write_shard(folder, k, made, skipped, warnings)
             first += len(plan[k])
+    if encoders.words:
+        print(f"text: {encoders.words.known()}")
 
 
 def _check_disk(folder, clips, encoders):

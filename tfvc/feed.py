@@ -66,6 +66,10 @@ class Feed:
         """One pass over all test clips."""
         return self._once(self._split["test"])
 
+    def once(self, part):
+        """One pass over all clips of a part; None where the split has no such part."""
+        return self._once(self._split[part]) if self._split[part] else None
+
     def readable(self):
         """Around whatever reads the batches: a shard that breaks is named."""
         return pipeline.readable(self._facts.records)

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from tfvc import names, workdir
 from tfvc import recipe as recipes
@@ -14,13 +14,22 @@ _BY_CLIP += ("data.test_fraction", "data.validation_fraction", "data.test_groups
 _BY_CLIP += ("train.epochs", "train.drop_remainder", "backbone.standardize")
 _BY_CLIP += ("backbone.name", "backbone.preprocessing", "backbone.size", "backbone.pooling", "backbone.dtype")
 _BY_CLIP += ("backbone.precision", "data.channel_order", "data.interpolation", "data.pool", "data.classes")
-_BY_CLIP += ("audio.name", "audio.weights", "audio.output", "audio.dtype")
+_BY_CLIP += ("data.sampling",)
+_BY_CLIP += tuple(f"audio.{f.name}" for f in fields(recipes.Audio))
+_BY_CLIP += tuple(f"text.{f.name}" for f in fields(recipes.Text))
+_STAGE = tuple(f"second_stage.{f.name}" for f in fields(recipes.SecondStage))
 _PATHS = ("train.drop_visual", "train.drop_audio", "train.drop_rule")
 _OF_STREAM = {  # what is idle where a stream of clips is not extracted
     "frames": ("backbone.name", "backbone.weights", "backbone.preprocessing", "backbone.size")
     + ("backbone.pooling", "backbone.precision", "backbone.dtype", "backbone.batch_size", "data.fps")
     + ("data.pool", "data.channel_order", "data.interpolation", "data.max_pixels"),
-    "audio": ("audio.name", "audio.weights", "audio.output", "audio.dtype"),
+    "audio": tuple(f"audio.{f.name}" for f in fields(recipes.Audio)),
+    "text": tuple(f"text.{f.name}" for f in fields(recipes.Text)),
+}
+_SETTLED = {  # arguments of models that are not the user's to give
+    "standardize": "settled by backbone.standardize; give --set=backbone.standardize=yes (or no, or auto)",
+    "multi_label": "settled by the data: whether a clip has several labels; leave it out",
+    "vocabulary": "settled by the data: its words; leave it out",
 }
 
 
@@ -32,18 +41,16 @@ def settled(recipe):
     """
     from tfvc.backbones import weights  # imports nothing heavy
 
-    if "standardize" in recipe.model_args:
-        raise ValueError(
-            f"model_args.standardize={recipe.model_args['standardize']}: settled by backbone.standardize; "
-            "give --set=backbone.standardize=yes (or no, or auto) instead"
-        )
+    for name in sorted(_SETTLED.keys() & recipe.model_args):
+        raise ValueError(f"model_args.{name}={recipe.model_args[name]}: {_SETTLED[name]}")
     if recipe.backbone.standardize == "yes" and "standardize" not in names.keyword_defaults(recipe.model):
         raise ValueError(f"backbone.standardize=yes: {recipe.model} has no such layer; expected auto or no")
     recipe = _settled_steps(recipe)
+    _settled_stage(recipe)
     if recipe.data.kind != "yt8m":
         _check_streams(recipe)
-    if recipe.data.test_groups and recipe.data.split == "random":
-        raise ValueError("data.test_groups is for data.split=group; the split is random")
+    if recipe.data.test_groups and recipe.data.split in ("random", "stratified"):
+        raise ValueError(f"data.test_groups is for data.split=group; the split is {recipe.data.split}")
     hub = weights.HUB if recipe.backbone.name.startswith(weights.HUB) else ""
     rows = () if hub else (*weights.FILES, weights.FRAMES)
     name = hub + _found(recipe.backbone.name.removeprefix(hub), rows)
@@ -59,7 +66,10 @@ def settled(recipe):
             test=source_of(recipe, recipe.data.test),
         ),
         backbone=replace(recipe.backbone, name=name, weights=given),
-        audio=replace(recipe.audio, weights=_found(recipe.audio.weights, weights.SOUND_WORDS)),
+        audio=replace(
+            recipe.audio, weights=_found(recipe.audio.weights, weights.SOUND_WORDS[recipe.audio.name])
+        ),
+        text=replace(recipe.text, weights=_found(recipe.text.weights, weights.TEXT_WORDS)),
     )
 
 
@@ -86,6 +96,12 @@ def _check_streams(recipe):
                     f"{key}={flat[key]}: only for the stream {stream}, which is not extracted (data.streams="
                     f"{','.join(there)}); leave it out"
                 )
+    learned = recipe.text.embedding == "learned"
+    for key in ("text.weights", "text.dtype") if learned else ():
+        if flat[key] != usual[key]:
+            raise ValueError(f"{key}={flat[key]}: text.embedding=learned reads no vectors; leave it out")
+    if recipe.audio.name == "vggish" and not recipe.audio.after_relu:
+        raise ValueError("audio.after_relu=False: only for audio.name=soundnet; leave it out")
     if not names.literal(recipe.model, "PATHS"):
         odd = next((key for key in _PATHS if flat[key] != usual[key]), None)
         if odd:
@@ -108,11 +124,51 @@ def _check_streams(recipe):
         raise ValueError(
             f"data.fps={fps:g}: data.pool=second takes whole frames a second; expected 1, 2, ..."
         )
-    if set(known) == set(there) and pool == "none" and fps != 1:
+    if recipe.data.sampling == "even":
+        _check_even(recipe)
+    elif {"frames", "audio"} <= set(there) and recipe.audio.name == "vggish" and pool == "none" and fps != 1:
         raise ValueError(
             f"data.fps={fps:g}: sound has one row a second, so frames must have too; expected data.fps=1, or "
             "data.pool=second"
         )
+
+
+def _check_even(recipe):
+    """What pictures spaced evenly over a clip need, and what does not go with them."""
+    if not recipe.data.frames:
+        raise ValueError("data.sampling=even: needs to know how many; expected data.frames above 0")
+    own = recipes.get(recipe.model, recipe.fidelity).data.fps
+    if recipe.data.fps != own:
+        raise ValueError(f"data.fps={recipe.data.fps:g}: data.sampling=even takes data.frames; leave it out")
+    if recipe.data.pool != "none":
+        raise ValueError("data.pool=second: not with data.sampling=even, whose pictures lie further apart")
+    if "audio" in recipes.streams(recipe) and recipe.audio.name == "vggish":
+        raise ValueError(
+            "data.sampling=even: vggish has a row a second, and pictures would not; expected data.sampling="
+            "fps, or audio.name=soundnet"
+        )
+
+
+def _settled_stage(recipe):
+    """Checks the second stage; what belongs to none must not be set."""
+    flat, usual = recipes.flatten(recipe), recipes.flatten(recipes.get(recipe.model, recipe.fidelity))
+    name, by_pattern = recipe.second_stage.name, recipe.data.kind == "yt8m"
+    if by_pattern and (name != "none" or recipe.second_stage.thresholds != "none"):
+        raise ValueError(
+            f"second_stage.name={name}: only for clips, not for records by pattern; leave it out"
+        )
+    if name == "none":
+        idle = [key for key in _STAGE if key not in ("second_stage.name", "second_stage.thresholds")]
+    elif not recipe.second_stage.eliminate:
+        idle = ["second_stage.step", "second_stage.patience", "second_stage.stop", "second_stage.cv"]
+    else:
+        idle = []
+    odd = next((key for key in idle if flat[key] != usual[key]), None)
+    if odd:
+        why = "there is no second stage" if name == "none" else "no feature is eliminated"
+        raise ValueError(f"{odd}={flat[odd]}: {why} (second_stage.name={name}); leave it out")
+    if recipe.second_stage.stop == "printed" and recipe.second_stage.patience > 1:
+        raise ValueError("second_stage.patience: the printed rule stops at the first worse score; expected 1")
 
 
 def _settled_steps(recipe):
@@ -122,8 +178,10 @@ def _settled_steps(recipe):
         wanted = own.data.kind if by_pattern else "another kind"
         raise ValueError(f"data.kind={recipe.data.kind}: not for {recipe.model}; expected {wanted}")
     train = recipe.train
-    if by_pattern == (train.monitor == "accuracy") and train.monitor != "loss":
-        measures = "gap, hit_at_one or loss" if by_pattern else "accuracy or loss"
+    several = by_pattern or "multi_label" in names.keyword_defaults(recipe.model)
+    known = {"accuracy": not by_pattern, "loss": True}
+    if not known.get(train.monitor, several):
+        measures = "gap, hit_at_one, micro_f1 or loss" if by_pattern else "accuracy or loss"
         raise ValueError(
             f"train.monitor={train.monitor}: {recipe.model} has no such measure; expected {measures}"
         )
@@ -165,7 +223,12 @@ def check(recipe, data="", strategy="default", init_from=""):
     strategies.check(strategy)
     weights.check_name(recipe.backbone.name)
     weights.check_given(recipe.backbone.weights)
-    weights.check_sound(recipe.audio.weights)
+    if recipe.data.kind != "yt8m":
+        there = recipes.streams(recipe)
+        if "audio" in there:
+            weights.check_sound(recipe.audio.weights, recipe.audio.name)
+        if "text" in there and recipe.text.weights not in weights.TEXT_WORDS:
+            weights.text_file(recipe.text.weights)
     if recipe.data.kind != "yt8m":
         datasets.kind_of(recipe.data, data)
     for pattern in source_of(recipe, data).split(",") if recipe.data.kind == "yt8m" and data else ():
@@ -199,14 +262,19 @@ def describe(recipe, data, folder):
         "clips in training, validation, test": unknown,
         "steps per epoch": recipe.train.steps_per_epoch if by_pattern else unknown,
     }
-    idle = _BY_CLIP if by_pattern else _BY_PATTERN
+    idle = _BY_CLIP + _STAGE if by_pattern else _BY_PATTERN
     if not by_pattern:
         there = recipes.streams(recipe)
         idle += sum((_OF_STREAM[name] for name in recipes.STREAMS if name not in there), ())
         idle += () if names.literal(recipe.model, "PATHS") else _PATHS
+        if recipe.second_stage.name == "none":
+            idle += tuple(
+                key for key in _STAGE if key not in ("second_stage.name", "second_stage.thresholds")
+            )
+        idle += ("data.fps", "data.pool") if recipe.data.sampling == "even" else ()
     fields = {key: value for key, value in recipes.flatten(recipe).items() if key not in idle}
     rows = {**fields, "workdir": folder, "--data": data or "the demo set", **facts}
-    rows.pop("model_args.standardize", None)  # backbone.standardize is the switch
+    rows = {key: value for key, value in rows.items() if key.removeprefix("model_args.") not in _SETTLED}
     asked = {
         key: f"{rows[key]}, settled {unknown}"
         for key, is_open in open_fields.items()

@@ -3,6 +3,7 @@
 _LARGEST_WITH_NAMES = 40  # classes; more names than that cannot be read
 _WIDTH, _LEFT, _HIGHEST = 11.0, 0.75, 2.2  # inches of a time axis, of what is left of it, of a thumbnail
 _NUMBERED, _LABELLED = 24, 10  # cells whose scores are written, windows whose labels are
+_CLASS_LETTERS = 28  # of a class's name below its bars
 
 
 def confusion(matrix, classes, title=""):
@@ -63,6 +64,124 @@ def curves(lines, xlabel, ylabel, title=""):
     axes.grid(alpha=0.3)
     if lines:
         axes.legend()
+    return figure
+
+
+def f1_bars(rows, classes, title=""):
+    """F1 of each class as a Matplotlib figure, a bar a name; of several names, side by side.
+
+    **Source**: Pouyanfar, Wang, Chen 2019 (RAF), figure 3; Pouyanfar et al. 2019 (MIPR), figure 2.
+    **Differs**: the number of each bar is written above it where there is room.
+
+    Args:
+        rows: name, as of a kind of fusion -> C values, 0 to 1.
+        classes: C names.
+        title: above the picture.
+
+    Example:
+        >>> figure = f1_bars({"late": [0.7, 0.9], "early": [0.6, 0.8]}, ["flood", "storm"])
+        >>> len(figure.get_axes()[0].patches)
+        4
+    """
+    from matplotlib.figure import Figure
+
+    count, bars = len(classes), len(classes) * len(rows)
+    named = count <= _LARGEST_WITH_NAMES
+    figure = Figure(figsize=(min(20.0, max(6.0, 1.5 + 0.4 * count + 0.25 * bars)), 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    wide = 0.8 / max(1, len(rows))
+    for number, (name, values) in enumerate(rows.items()):
+        places = [k + (number - (len(rows) - 1) / 2) * wide for k in range(count)]
+        drawn = axes.bar(places, values, 0.92 * wide, color=f"C{number % 10}", label=_plain(name))
+        if bars <= _NUMBERED:
+            axes.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
+    axes.set(ylim=(0, 1.08), ylabel="F1", title=_plain(title), xlim=(-0.6, count - 0.4))
+    if named:
+        words = [_short(name, _CLASS_LETTERS) for name in classes]
+        axes.set_xticks(
+            range(count), words, rotation=30 if count <= 12 else 90, ha="right" if count <= 12 else "center"
+        )
+    else:
+        axes.set_xlabel("class, in the order of classes.csv")
+    if len(rows) > 1:
+        figure.legend(loc="outside lower center", ncols=min(4, len(rows)))
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    _frame(axes)
+    return figure
+
+
+def elimination(scores, chosen, title=""):
+    """The score of a classifier over the number of features left to it, as a Matplotlib figure.
+
+    Args:
+        scores: list of `(features left, score)`, as `RankedElimination.scores_` has them.
+        chosen: the number of features that was kept; drawn as a line.
+        title: above the picture.
+
+    Example:
+        >>> elimination([(384, 0.80), (383, 0.82), (382, 0.81)], 383).get_axes()[0].get_xlabel()
+        'features left'
+    """
+    from matplotlib.figure import Figure
+
+    left, values = zip(*scores, strict=True) if len(scores) else ((), ())
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(left, values, color="C0", linewidth=1.2, marker="o" if len(left) <= _NUMBERED else "")
+    axes.axvline(chosen, color="0.35", linewidth=1, linestyle=":", label=f"kept: {chosen} features")
+    axes.invert_xaxis()  # time goes from all features to few
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="features left", ylabel="score", title=_plain(title))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    _frame(axes)
+    return figure
+
+
+def importances(values, modality, kept):
+    """Importances of features as a Matplotlib figure: ranked, and their sum in each modality.
+
+    Args:
+        values: (D,), not negative: mean decrease of Gini impurity.
+        modality: D names, of which modality's vector each feature is a part.
+        kept: (D,), bool; those that were dropped are drawn pale.
+
+    Example:
+        >>> figure = importances([0.5, 0.3, 0.2], ["visual", "text", "text"], [True, True, False])
+        >>> [axes.get_title() for axes in figure.get_axes()]
+        ['features by rank', 'by modality']
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    values, modality, kept = np.asarray(values, "float64"), np.asarray(modality), np.asarray(kept, bool)
+    names = list(dict.fromkeys(modality.tolist()))
+    colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    order = np.argsort(-values, kind="stable")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    ranks, sums = figure.subplots(1, 2, width_ratios=(2.2, 1))
+    for name in names:
+        for is_kept, alpha in ((True, 1.0), (False, 0.3)):
+            places = np.flatnonzero((modality[order] == name) & (kept[order] == is_kept))
+            ranks.bar(places + 1, values[order[places]], 1.0, color=colours[name], alpha=alpha)
+    ranks.set(xlabel="rank", ylabel="importance", title="features by rank", xlim=(0.4, len(values) + 0.6))
+    ranks.legend(handles=[Patch(color=colours[name], label=_plain(name)) for name in names])
+    bottom = np.zeros(len(names))
+    for is_kept, alpha in ((True, 1.0), (False, 0.3)):
+        part = np.array([values[(modality == name) & (kept == is_kept)].sum() for name in names])
+        sums.bar(range(len(names)), part, 0.7, bottom=bottom, color=list(colours.values()), alpha=alpha)
+        bottom += part
+    words = [
+        f"{_plain(name)}\n{kept[modality == name].sum()} of {(modality == name).sum()} kept" for name in names
+    ]
+    sums.set_xticks(range(len(names)), words)
+    sums.set(ylabel="sum of importances", title="by modality")
+    for axes in (ranks, sums):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        _frame(axes)
     return figure
 
 

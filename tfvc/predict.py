@@ -1,33 +1,32 @@
 """A finished run applied to videos: class names, scores, and where in time the model looked."""
 
-import csv
 import dataclasses
 import itertools
-import os
 import sys
 import time
 from pathlib import Path
 
-from tfvc import cli, encoders, evaluate, extract, files, names, workdir
+from tfvc import cli, encoders, evaluate, extract, files, names, predictions, second_stage, workdir
 from tfvc import explain as explanation
-from tfvc.recipe import digest
+from tfvc.recipe import key_of, read_by
 
 _DOC = """Names the classes of videos: files, folders (searched through), CSV or JSONL manifests.
 
 Writes one row a video, and for a video longer than the model's T frames one row a window besides.
 Start the same command again after an interruption: files already listed and unchanged are kept.
+Of clips with several labels each row lists those decided on. The text that a run reads stands in a
+manifest's column text, or, of one video, in --text.
 
 Of a run on YouTube-8M's records PATH may also be records, as 'test*.tfrecord', and a video has one row.
 Raw video then needs the networks that made the records: --set=backbone.weights=FOLDER (default ~/yt8m).
 Such a run starts anew after an interruption."""
 
 _SETTABLE = ("predict.", "backbone.batch_size", "data.max_seconds", "data.max_pixels")
-SUFFIXES = (".csv", ".json")  # of an output
 _SECONDS = 5.0  # at least, between two writings of the output
 _WINDOWS = 32  # windows a call of the model
 
 
-def predict(run_folder, paths, output="", overrides=(), explain=""):
+def predict(run_folder, paths, output="", overrides=(), explain="", text=""):
     """Predicts videos and writes the result.
 
     Args:
@@ -36,8 +35,10 @@ def predict(run_folder, paths, output="", overrides=(), explain=""):
             A run on YouTube-8M's records takes records too; see `tfvc.yt8m.predict`, which then answers.
         output: a `.csv` or `.json` file; "" = `<run>/predictions.csv`. It lists what `paths` names and
             nothing else; a file with unchanged size and time that is listed already is not decoded again.
-        overrides: `predict.top_k`, `predict.window_step`, `backbone.batch_size`, `data.max_*`.
+        overrides: `predict.top_k`, `backbone.batch_size`, `data.max_*`; `predict.window_step` where windows
+            are cut.
         explain: a `.png` file: the scores over time are drawn, as `tfvc.explain.write` does; "" = nothing.
+        text: the words that go with the one video given; of a manifest's clips, its column `text` holds them.
 
     Returns:
         list of dicts, in the order of `paths`: `path`, `part` ("video": the whole, "window"), `start`
@@ -46,19 +47,27 @@ def predict(run_folder, paths, output="", overrides=(), explain=""):
         weight}, which sum to at most 1: padding may hold the rest; empty where the model has none, and
         for the whole of a video in windows; of a model that scores each of several streams also `by`, a dict
         stream -> its share of the weight), and of such a model `missing`, the streams that the video has not
-        (zeros stand in their place). The scores of the whole are the mean of its windows'.
+        (zeros stand in their place). The scores of the whole are the mean of its windows'. Of a run whose
+        clips have several labels, or that has a second stage, `labels` too: the names decided on, in the
+        order of the classes; of the whole, those of at least half of its windows. The scores are the
+        decision's own. A clip whose pictures are spread evenly over it (data.sampling=even) is never cut.
 
     Raises:
         FileNotFoundError: a path that is not there.
         ValueError: nothing could be predicted, an output that is neither .csv nor .json, or one that
-            another process is writing.
+            another process is writing; one file with two texts; a text that the run does not read.
     """
     run = workdir.load(run_folder)
     output = Path(output or run.path / "predictions.csv")
-    if output.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"--output={output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    if output.suffix.lower() not in predictions.SUFFIXES:
+        raise ValueError(
+            f"--output={output}: expected a name that ends in {' or '.join(predictions.SUFFIXES)}"
+        )
     if explain:
         explanation.checked(explain)  # before a long work
+    spoken = "text" in read_by(run.recipe)
+    if text and not spoken:
+        raise ValueError(f"--text: {run.recipe.model} reads {', '.join(read_by(run.recipe))}; leave it out")
     if run.facts.kind == "yt8m":
         if explain:
             raise ValueError(f"--explain={explain}: {run.recipe.model} has no scores over time; leave it out")
@@ -66,19 +75,25 @@ def predict(run_folder, paths, output="", overrides=(), explain=""):
 
         return of_records.predict(run, paths, output, overrides)
     recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
+    step = next((s for s in overrides if key_of(s) == "predict.window_step"), "")
+    if step and recipe.data.sampling == "even":
+        raise ValueError(f"--set={step}: this run reads a clip whole (data.sampling=even); leave it out")
     wanted = listed(paths, recipe)
+    if text:
+        wanted = _with_text(wanted, paths, text)
     listing = output.with_name(f"{output.name}.skipped.csv")
     with files.locked(output, "writing"):
         for path in (output, listing):
             files.sweep(path.parent, path.name)
-        table = _Table(output, run, recipe)
+        texts = wanted if spoken else dict.fromkeys(wanted)
+        table = predictions.Table(output, _made_by(run, recipe), texts)
         todo = [path for path in wanted if not table.holds(path)]
         if len(todo) < len(wanted):
             print(f"{len(wanted) - len(todo)} of {len(wanted)} files are in {files.shown(output)} already")
-        skipped = _fill(table, todo, wanted, run, recipe) if todo else []
-        rows = table.rows(wanted)
+        skipped = _fill(table, todo, run, recipe) if todo else []
+        rows = table.rows()
         if rows:  # else an earlier output stays as it is
-            table.write(wanted)
+            table.write()
         if skipped:
             files.write_csv(listing, [["path", "reason"], *skipped])
         else:
@@ -112,35 +127,35 @@ def window_starts(frames, length, step=0):
 
 
 class Predictor:
-    """A run's model over windows of features.
+    """A run's model, with its second stage if it has one, over windows of features.
 
     Args:
         run: `tfvc.workdir.Run`.
     """
 
     def __init__(self, run):
-        import tensorflow as tf
-
         self.rows = run.facts.features
         self.length = self.rows[0].shape[0]
-        whole = run.model()  # once: what follows shares its weights
-        model = workdir.classifier_of(whole)
+        self.timed = _timed_streams(run.recipe)
+        self._decide, self._call = None, None
+        if second_stage.decides(run):
+            self._decide = second_stage.decide(run)
         module = names.load("models", run.recipe.model)
-        scores = module.attention_scores(whole) if hasattr(module, "attention_scores") else None
-        spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in self.rows}
-
-        def call(inputs):
-            outputs = {"probabilities": model(inputs, training=False)}
-            return outputs | ({} if scores is None else {"attention": scores(inputs, training=False)})
-
-        self._call = tf.function(call, input_signature=[spec], autograph=False)
+        scores_of = getattr(module, "attention_scores", None)
+        if scores_of or not self._decide:
+            self._call = _compiled(run, self.rows, scores_of, not self._decide)
 
     def __call__(self, features, starts):
-        """Probabilities (W, C), and attention (W, T) or (W, T, K) or None, of windows of one video.
+        """What the model says of windows of one video.
 
         Args:
             features: row name -> array (N, ...) of the whole video; a row that is left out is missing.
-            starts: first rows of the windows.
+            starts: first rows of the windows; of a stream that does not go along with time, such as words,
+                each window has the beginning.
+
+        Returns:
+            dict: `scores` (W, C); `attention` (W, T) or (W, T, K) of a model that has such; `labels` (W, C)
+            of 0 and 1 where labels are decided on.
         """
         import numpy as np
 
@@ -151,22 +166,59 @@ class Predictor:
             for row in self.rows:
                 inputs[row.name] = np.zeros((len(some), *row.shape), row.dtype)
                 for window, start in zip(inputs[row.name], some, strict=True):
-                    piece = features.get(row.name, window[:0])[start : start + self.length]
+                    first = start if row.name in self.timed else 0
+                    piece = features.get(row.name, window[:0])[first : first + len(window)]
                     window[: len(piece)] = piece
-            parts.append({k: v.numpy() for k, v in self._call(inputs).items()})
-        joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-        return joined["probabilities"], joined.get("attention")
+            part = {k: v.numpy() for k, v in self._call(inputs).items()} if self._call else {}
+            if self._decide:
+                part["labels"], part["scores"] = self._decide(inputs)
+            parts.append(part)
+        return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
 
-def _fill(table, todo, wanted, run, recipe):
+def _timed_streams(recipe):
+    """Streams whose rows follow one another in time at one pace: what a window can be cut from."""
+    if recipe.data.sampling == "even":
+        return ()
+    return ("frames", "audio") if recipe.audio.name == "vggish" else ("frames",)
+
+
+def _compiled(run, rows, scores_of, scored):
+    """A function of inputs: the model's `scores` if `scored`, and its `attention` by `scores_of` if any."""
+    import tensorflow as tf
+
+    whole = run.model()  # once: what follows shares its weights
+    model = workdir.classifier_of(whole)
+    attention = scores_of(whole) if scores_of else None
+    spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in rows}
+
+    def call(inputs):
+        outputs = {"scores": model(inputs, training=False)} if scored else {}
+        return outputs | ({"attention": attention(inputs, training=False)} if attention else {})
+
+    return tf.function(call, input_signature=[spec], autograph=False)
+
+
+def _made_by(run, recipe):
+    """What rows depend on besides the files and their texts."""
+    model = run.path / "model.keras"
+    made = [files.sha256(model) if model.is_file() else ""]
+    made += [dataclasses.asdict(recipe.predict), recipe.data.max_seconds, recipe.data.max_pixels]
+    if second_stage.decides(run):
+        made += [files.sha256(path) for path in second_stage.files_of(run) if path.is_file()]
+    return made
+
+
+def _fill(table, todo, run, recipe):
     """Predicts files into the table; returns the skipped ones as [path, reason]."""
     from tfvc.data import ahead
 
     predictor, networks, skipped = Predictor(run), encoders.of_run(run, recipe), []
     since, cost, new = time.monotonic(), 0.0, 0
-    bar = cli.progress(len(wanted), len(wanted) - len(todo), "file")
+    bar = cli.progress(len(table.texts), len(table.texts) - len(todo), "file")
+    texts = [table.texts[path] or "" for path in todo]
     try:
-        with bar, extract.decode_ahead(todo, networks) as decoder:
+        with bar, extract.decode_ahead(todo, networks, texts=texts) as decoder:
             for one in ahead.encode_all(decoder, range(len(todo)), networks, recipe.backbone.batch_size):
                 path = todo[one.index]
                 bar.update()
@@ -183,38 +235,57 @@ def _fill(table, todo, wanted, run, recipe):
                 # What is written grows with the list: never spend more than a twentieth of the time on it.
                 if time.monotonic() - since > max(_SECONDS, 20 * cost):
                     start = time.monotonic()
-                    table.write(wanted)
+                    table.write()
                     since, new = time.monotonic(), 0
                     cost = since - start
     finally:  # Ctrl-C keeps what was predicted
         if new:
-            table.write(wanted)
+            table.write()
     return skipped
 
 
 def _rows(path, features, frames, predictor, classes, recipe):
     """The rows of one video; `frames` are the times of its frames, one or several a row of features."""
-    length, second = predictor.length, encoders.seconds_per_row(recipe)
-    count = max(map(len, features.values()))
-    a_frame = len(frames) == count and encoders.frames_per_row(recipe) == 1
-    times = frames if a_frame else [k * second for k in range(count)]
-    starts = window_starts(count, length, recipe.predict.window_step)
-    probabilities, attention = predictor(features, starts)
+    times, lasts = _times(features, frames, predictor.timed, recipe)
+    length = predictor.length
+    starts = window_starts(len(times), length, recipe.predict.window_step) if predictor.timed else [0]
+    found = predictor(features, starts)
     streams = [row.name for row in predictor.rows]
     about = {"path": path}
     if len(streams) > 1:
         about["missing"] = [name for name in streams if name not in features]
-    whole = about | {"part": "video", "start": 0.0, "end": round(times[-1] + second, 3)}
-    whole["top"] = _top(probabilities.mean(axis=0), classes, recipe.predict.top_k)
+
+    def row(part, seen, values, attention):
+        end = round(seen[-1] + lasts, 3) if seen else None
+        labels = {}
+        if "labels" in values:
+            labels["labels"] = [
+                name for name, share in zip(classes, values["labels"], strict=True) if share >= 0.5
+            ]
+        top = _top(values["scores"], classes, recipe.predict.top_k)
+        span = {"part": part, "start": round(seen[0], 3) if seen else 0.0, "end": end}
+        return about | span | labels | {"top": top, "attention": attention}
+
+    attention = found.pop("attention", None)
+    means = {name: values.mean(axis=0) for name, values in found.items()}
     if len(starts) == 1:
-        return [whole | {"attention": _timed(attention, 0, times, streams)}]
-    rows = [whole | {"attention": []}]
+        return [row("video", times, means, _timed(attention, 0, times, streams)) | {"start": 0.0}]
+    rows = [row("video", times, means, []) | {"start": 0.0}]
     for i, start in enumerate(starts):
         seen = times[start : start + length]
-        row = about | {"part": "window", "start": round(seen[0], 3), "end": round(seen[-1] + second, 3)}
-        row["top"] = _top(probabilities[i], classes, recipe.predict.top_k)
-        rows.append(row | {"attention": _timed(attention, i, seen, streams)})
+        values = {name: of[i] for name, of in found.items()}
+        rows.append(row("window", seen, values, _timed(attention, i, seen, streams)))
     return rows
+
+
+def _times(features, frames, timed, recipe):
+    """When each row of a video begins, and how long one lasts; no time is known of words alone."""
+    if not timed:  # spread over the whole clip
+        return list(frames), (frames[-1] - frames[0]) / (len(frames) - 1) if len(frames) > 1 else 0.0
+    second = encoders.seconds_per_row(recipe)
+    count = max((len(rows) for name, rows in features.items() if name in timed), default=0)
+    a_frame = len(frames) == count and encoders.frames_per_row(recipe) == 1
+    return frames if a_frame else [k * second for k in range(count)], second
 
 
 def _top(scores, classes, k):
@@ -235,115 +306,18 @@ def _timed(attention, i, times, streams):
     return found
 
 
-class _Table:
-    """The output file, and beside it what its rows were made from: `<output>.state.json`."""
-
-    def __init__(self, output, run, recipe):
-        self.output, self.state = output, output.with_name(f"{output.name}.state.json")
-        made = [files.sha256(run.path / "model.keras") if (run.path / "model.keras").is_file() else ""]
-        made += [dataclasses.asdict(recipe.predict), recipe.data.max_seconds, recipe.data.max_pixels]
-        self.settings = digest(made)
-        self.seen, self.of = {}, {}  # path -> [size, time], path -> rows
-        if output.is_file() and self.state.is_file():
-            state = files.read_json(self.state, "remove it")
-            own = isinstance(state, dict) and isinstance(state.get("files"), dict)
-            made = (self.settings, files.sha256(output))
-            if own and (state.get("settings"), state.get("output")) == made:
-                self.seen = {path: tuple(stamp) for path, stamp in state["files"].items()}
-                for row in _read(output):
-                    self.of.setdefault(row["path"], []).append(row)
-            else:
-                print(
-                    f"{files.shown(output)}: made by another model or with other settings, or edited; "
-                    "it is written anew"
-                )
-
-    def holds(self, path):
-        return str(path) in self.of and self.seen.get(str(path)) == _stamp(path)
-
-    def add(self, path, rows):
-        self.of[str(path)], self.seen[str(path)] = rows, _stamp(path)
-
-    def rows(self, wanted):
-        return [row for path in wanted if self.holds(path) for row in self.of[str(path)]]
-
-    def write(self, wanted):
-        rows = self.rows(wanted)
-        if self.output.suffix.lower() == ".json":
-            files.write_json(self.output, rows)
-        else:
-            files.write_csv(self.output, _lines(rows))
-        kept = {row["path"]: self.seen[row["path"]] for row in rows}
-        made = {"settings": self.settings, "output": files.sha256(self.output), "files": kept}
-        files.write_json(self.state, made)  # killed before this line: all is predicted again
-
-
-def _lines(rows):
-    """The rows as those of a CSV file, its header first."""
-    several = any("missing" in row for row in rows)
-    yield header(max((len(row["top"]) for row in rows), default=0)) + ["missing"] * several
-    for row in rows:
-        yield line(row) + [" ".join(row.get("missing", ()))] * several
-
-
-def header(k):
-    """The first line of a CSV output of k classes a row."""
-    names = [f"{name}_{i}" for i in range(1, k + 1) for name in ("label", "score")]
-    return ["path", "part", "start", "end", *names, "attention"]
-
-
-def line(row):
-    """A row as a line of a CSV output; `row_of` reads it."""
-    top = [value for one in row["top"] for value in (one["label"], one["score"])]
-    weights = []
-    for one in row["attention"]:
-        by = "".join(f":{name}={weight:g}" for name, weight in one.get("by", {}).items())
-        weights.append(f"{one['time']:g}:{one['weight']:g}{by}")
-    return [row["path"], row["part"], row["start"], row["end"], *top, " ".join(weights)]
-
-
-def _read(path):
-    """The rows of an output of this file's own making."""
-    if path.suffix.lower() == ".json":
-        return files.read_json(path)
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
-        return [row_of(row) for row in csv.DictReader(f)]
-
-
-def row_of(row):
-    """The row of a line of a CSV output, as `csv.DictReader` gives it."""
-    k = sum(name.startswith("label_") for name in row)
-    top = [{"label": row[f"label_{i}"], "score": float(row[f"score_{i}"])} for i in range(1, k + 1)]
-    missing = {"missing": row["missing"].split()} if "missing" in row else {}
-    return {
-        "path": row["path"],
-        **missing,
-        "part": row["part"],
-        "start": _number(row["start"]),
-        "end": _number(row["end"]),
-        "top": top,
-        "attention": list(map(_weight_of, row["attention"].split())),
-    }
-
-
-def _weight_of(text):
-    """An item of `attention`: `time:weight`, and `:stream=weight` for each of several streams."""
-    seconds, weight, *by = text.split(":")
-    shares = {name: float(share) for name, _, share in (part.partition("=") for part in by)}
-    return {"time": float(seconds), "weight": float(weight)} | ({"by": shares} if by else {})
-
-
-def _number(text):
-    return float(text) if text else None  # means of a video: no time is known
-
-
 def listed(paths, recipe):
-    """The media files that the bare arguments name, in order, each once."""
+    """The media files that the bare arguments name, in order, each once: Path -> its text, "" without one.
+
+    Raises:
+        FileNotFoundError: a path that is not there.
+        ValueError: none given; faults of a manifest; where the model reads text, one file with two texts.
+    """
     from tfvc.data import datasets
 
     if not paths:
         raise ValueError("expected PATHs: video files, folders, or .csv/.jsonl manifests")
-    found = []
+    spoken, found = "text" in read_by(recipe), {}
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(
@@ -351,31 +325,43 @@ def listed(paths, recipe):
             )
         if path.is_dir() or path.suffix.lower() in (".csv", ".jsonl"):
             data = dataclasses.replace(recipe.data, kind="manifest" if path.is_file() else "folder")
-            found += [Path(clip.path) for clip in datasets.load(data, str(path), labelled=False).clips]
+            clips = datasets.load(data, str(path), labelled=False).clips
+            pairs = [(Path(clip.path), clip.text if spoken else "") for clip in clips]
         else:
-            found.append(path)
-    return list(dict.fromkeys(found))
+            pairs = [(path, "")]
+        for file, text in pairs:
+            if found.setdefault(file, text) != text:
+                raise ValueError(
+                    f"{files.shown(file)}: listed with two texts, {found[file][:40]!r} and {text[:40]!r}; "
+                    "expected one text a file: predict them one by one, or leave one out"
+                )
+    return found
 
 
-def _stamp(path):
+def _with_text(wanted, paths, text):
+    """The one file that is wanted, with the text of the command line."""
+    if len(wanted) != 1 or list(wanted) != list(map(Path, paths)):
+        raise ValueError(
+            f"--text: one text, and {len(wanted)} files listed by {len(paths)} PATHs; expected one video: "
+            "of several, a manifest's column text holds the texts"
+        )
     try:
-        status = os.stat(path)
-    except OSError:
-        return None  # it will be skipped, and listed
-    return status.st_size, status.st_mtime_ns
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"--text: not UTF-8 from letter {error.start + 1} on; expected text") from None
+    return dict.fromkeys(wanted, text.strip())
 
 
 def main(argv=None):
     def run(arguments):
         given = (arguments.workdir, arguments.paths, arguments.output, arguments.set, arguments.explain)
-        rows = predict(*given)
+        rows = predict(*given, text=arguments.text)
         for row in itertools.islice((row for row in rows if row["part"] == "video"), 20):
-            print(
-                f"{files.shown(row['path'])}: "
-                + ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3])
-            )
+            best = ", ".join(f"{t['label']} {t['score']:.3f}" for t in row["top"][:3])
+            said = f"{'; '.join(row['labels']) or 'no label'} ({best})" if "labels" in row else best
+            print(f"{files.shown(row['path'])}: {said}")
 
-    cli.command("tfvc.predict", _DOC, ("workdir", "set", "output", "explain"), run, argv, paths=True)
+    cli.command("tfvc.predict", _DOC, ("workdir", "set", "output", "explain", "text"), run, argv, paths=True)
 
 
 if __name__ == "__main__":

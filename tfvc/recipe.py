@@ -319,9 +319,9 @@ def rows_of(trees):
 
 
 def check_classes(names):
-    """TypeError where class names read from a file are not different texts."""
+    """TypeError where names of classes, or words, read from a file are not different texts."""
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise TypeError("classes: expected different names")
+        raise TypeError("classes, or words: expected different names")
 
 
 def flatten(recipe):

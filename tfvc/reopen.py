@@ -46,7 +46,7 @@ def check_data(folder, old, recipe, data):
     elif Path(data).exists():
         from tfvc.data import datasets
 
-        now = datasets.load(recipe.data, data).digest()
+        now = datasets.load(recipe.data, data).digest("text" in recipes.read_by(recipe))
     else:
         return
     if now != old.facts.listing:
@@ -61,6 +61,10 @@ def broken(run):
     try:
         if not path.is_file():
             return f"{path}: is gone"
+        if run.recipe.second_stage.name != "none":
+            from tfvc import second_stage
+
+            second_stage.load(run)
         files.check_archive(path)
         run.split()
     except files.UNREADABLE as error:

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tfvc import cli, encoders, extract, files, names, reopen, workdir
-from tfvc import recipe as recipes
-from tfvc.plan import absolute, check, default_workdir, describe, heading, settled, source_of
+from tfvc import cli, files, names, reopen, second_stage, workdir
+from tfvc import facts as of_clips
+from tfvc.plan import absolute, check, default_workdir, describe, heading, settled
 
 _DOC = """Trains a model; extracts the features first where that has not been done.
 
@@ -47,8 +47,9 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
 
     Returns:
         dict, what `metrics.json` holds: `validation` (of the epoch whose weights are reported), `test`
-        (`accuracy`, `loss`, `clips`; `gap`, `hit_at_one`, `perr` for accuracy where clips have several
-        labels), epochs, steps, seconds, counts.
+        (`accuracy`, `loss`, `clips`; where clips have several labels `gap`, `hit_at_one`, `perr`, `micro_f1`
+        for accuracy, and what `tfvc.multilabel.measures` gives), `network` (the same measures of the network
+        alone, where a second stage decides), epochs, steps, seconds, counts.
 
     Raises:
         ValueError: the folder holds another run (the differences are named), or another process trains in
@@ -111,7 +112,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
     other = workdir.load(init_from).model() if init_from else None
     facts, split, feed_of = _gathered(recipe, data, seed, on_corrupt)
     facts.init_from = absolute(init_from)
-    borrowed = bool(other) and facts.standardized and _has_statistics(other, facts)
+    borrowed = bool(other) and facts.standardized and of_clips.has_statistics(other, facts)
     if borrowed:  # its weights were fitted to what they made of the features
         facts.say(f"features are standardised as in {init_from}: the statistics come with its weights")
     elif facts.standardized:
@@ -122,9 +123,9 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
 
     training.start(seed, recipe.train.deterministic)
     with training.precision(recipe.train.precision), devices.scope():
-        model = _build(recipe, facts.features, len(facts.classes), facts.multi_label, facts.standardized)
+        model = of_clips.build(recipe, facts)
         if facts.standardized and not borrowed:
-            for row, layer in _standardizers(model, facts.features):
+            for row, layer in of_clips.standardizers(model, facts.features):
                 layer.set_statistics(*feed.statistics(row.name))
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
@@ -143,13 +144,21 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
         )
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
-        test = training.measure(workdir.load(folder).classifier(), held_out, recipe.train, facts.multi_label)
+        run = workdir.load(folder)
+        test = training.measure(run.classifier(), held_out, recipe.train, facts.multi_label)
+        alone = {}
+        if facts.kind != "yt8m" and second_stage.decides(run):
+            second_stage.fit(run, feed.once("train"), feed.once("validation"), facts.say)
+            decided, alone = second_stage.measures(run, held_out)
+            test |= decided
+            workdir.save(folder, recipe, facts, seed, split)  # with what the second stage said
     reported = progress.best_epoch if recipe.train.report == "best" else progress.epoch
     row = progress.history[reported - 1]
     validation = {name.removeprefix("val_"): row[name] for name in row if name.startswith("val_")}
     metrics = {
         "validation": {**validation, "epoch": reported, "step": reported * feed.steps},
         "test": test,
+        **({"network": alone} if alone and recipe.second_stage.name != "none" else {}),
         "epochs": progress.epoch,
         "stopped_early": progress.epoch < recipe.train.epochs,
         "steps": progress.step,
@@ -193,138 +202,20 @@ def _gathered(recipe, data, seed, on_corrupt):
         )
     from tfvc.feed import Feed
 
-    facts, split = _facts(recipe, data, seed)
+    facts, split = of_clips.gather(recipe, data, seed)
     return facts, split, lambda replicas: Feed(recipe, facts, split, seed, replicas)
-
-
-def _facts(recipe, data, seed):
-    """What the data tells, and the split: `(workdir.Facts, {"train": ids, ...})`."""
-    from tfvc.data import datasets, pipeline, shards, splits
-
-    dataset = datasets.load(recipe.data, data)
-    if dataset.kind == "records":
-        records = Path(data)
-        manifest = shards.read_manifest(records)
-        extract.check_records(manifest, recipe)
-        weights = _weights_of(manifest, recipe)
-    else:
-        loaded = encoders.load(recipe, demo=dataset.kind == "demo")
-        weights = loaded.weights
-        # A model that cannot be built should not wait for the extraction; any T and width will do here.
-        trial = [replace(r, shape=(1, *(r.shape[1:] if r.shape[2:] else (8,)))) for r in loaded.rows]
-        _build(
-            recipe,
-            _read(recipe, trial),
-            len(dataset.classes),
-            dataset.multi_label,
-            _standardized(recipe, weights),
-        )
-        records = extract.extract(dataset, recipe, encoders=loaded)
-        manifest = shards.read_manifest(records)
-    split = splits.split(dataset, recipe.data, seed, manifest.ids)
-    frames = recipe.data.frames or pipeline.mean_frames(manifest)
-    facts = workdir.Facts(
-        dataset=dataset.name,
-        source=source_of(recipe, data),
-        records=absolute(str(records)),
-        classes=list(dataset.classes),
-        features=[
-            replace(row, shape=(frames, *row.shape[1:])) for row in _read(recipe, manifest.features, records)
-        ],
-        listing=dataset.digest(),
-        multi_label=dataset.multi_label,
-        weights=weights["frames"],
-        audio_weights=weights["audio"],
-        standardized=_standardized(recipe, weights),
-    )
-    shapes = ", ".join(f"{row.name} {row.shape} {row.dtype}" for row in facts.features)
-    parts = {"frames": f"backbone {recipe.backbone.name}", "audio": recipe.audio.name}
-    for name in recipes.read_by(recipe):
-        facts.say(f"{parts[name]}: weights {weights[name]}")
-    facts.say(f"data set {facts.dataset}: {len(facts.classes)} classes; {shapes}")
-    for line in (*dataset.notes, *split.notes):
-        facts.say(line)
-    return facts, split.parts()
-
-
-def _build(recipe, rows, num_classes, multi_label, standardize=False):
-    known = names.keyword_defaults(recipe.model)
-    arguments = dict(recipe.model_args)
-    if recipe.data.kind == "yt8m":  # always several labels
-        multi_label = False
-    if multi_label and "multi_label" not in known:
-        raise ValueError(
-            f"{recipe.model} gives one label a clip (softmax), and some clips have several; expected data "
-            "with one label a clip, or a multi-label model"
-        )
-    if multi_label:
-        arguments["multi_label"] = True
-    if standardize:
-        arguments["standardize"] = True
-    return names.load("models", recipe.model).build_model(rows, num_classes, **arguments)
-
-
-def _read(recipe, rows, records=""):
-    """The rows that the model reads, in its order."""
-    there = {row.name: row for row in rows}
-    for name in recipes.read_by(recipe):
-        if name not in there:
-            raise ValueError(
-                f"{records}: {names.suggest('stream', name, there)}; {recipe.model} reads it: extract again"
-            )
-    return [there[name] for name in recipes.read_by(recipe)]
-
-
-def _standardized(recipe, weights):
-    wanted = recipe.backbone.standardize
-    if wanted == "auto":
-        drawn = any(weights[name].startswith("random") for name in recipes.read_by(recipe))
-        return drawn and "standardize" in names.keyword_defaults(recipe.model)
-    return wanted == "yes"
-
-
-def _standardizers(model, rows):
-    """(row, its layer) of a model that standardises its features; of one stream, the layer bears no name."""
-    there = {layer.name: layer for layer in model.layers}
-    pairs = [(row, there.get("standardize") or there.get(f"standardize_{row.name}")) for row in rows]
-    return [(row, layer) for row, layer in pairs if layer]
-
-
-def _weights_of(manifest, recipe):
-    """Stream -> sentence of the weights behind given records; ValueError if the user asked for others.
-
-    The published ones, which are the default, take what is there: the sentence is printed and stored.
-    """
-    there = extract.weights_of(manifest)
-    asked = {"frames": recipe.backbone.weights, "audio": recipe.audio.weights}
-    for name in recipes.read_by(recipe):
-        if asked[name] in ("imagenet", "none", "audioset"):
-            continue
-        drawn = asked[name] == "random"
-        wanted = "random (" if drawn else f"sha256 {files.sha256(asked[name])[:12]}"
-        if name == "audio" and not drawn:  # its digest is of the tensors, not of the file
-            wanted = Path(asked[name]).name
-        if wanted not in there[name]:
-            field = encoders.WEIGHTS[name]
-            raise ValueError(
-                f"{manifest.folder}: these records were made with weights {there[name]}, "
-                f"{field}={asked[name]}; leave {field} out, or extract again"
-            )
-    return there
-
-
-def _has_statistics(model, facts):
-    """Whether a model has statistics of features as wide as these."""
-    found = _standardizers(model, facts.features)
-    widths = [layer.mean.shape[0] == row.shape[-1] for row, layer in found]
-    return len(found) == len(facts.features) and all(widths)
 
 
 def _closing(folder, metrics):
     where = shlex.quote(str(folder))
     test, validation = metrics["test"], metrics["validation"]
-    score = "accuracy" if "accuracy" in test else "gap"
+    score = next(name for name in ("accuracy", "hamming_loss", "gap") if name in test)
     shown = f"{score} {test[score]:.4f}" + (f", hit@1 {test['hit_at_one']:.4f}" if score == "gap" else "")
+    if score == "hamming_loss":
+        score = "micro_f1"
+        shown = f"micro F1 {test[score]:.4f}, Hamming loss {test['hamming_loss']:.4f}, MAP {test['map']:.4f}"
+    if "network" in metrics:
+        shown += f" (the network alone {metrics['network'][score]:.4f})"
     print(
         f"test {shown} on {test['clips']} clips "
         f"(validation {validation[score]:.4f}, weights of epoch {validation['epoch']})\n"

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfvc import checkpoints, losses, metrics
@@ -25,7 +24,8 @@ from tfvc.callbacks import (
     write_log,
 )
 from tfvc.optimizers import by_path, optimizer
-from tfvc.workdir import classifier_of, probabilities_of
+from tfvc.updates import HeadLosses, PathUpdates
+from tfvc.workdir import classifier_of, heads_of, probabilities_of
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -64,7 +64,8 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
 
     Args:
         model: a functional keras.Model, built under `precision(train.precision)` and its strategy's scope. Of
-            several outputs `probabilities` is trained and judged; what is saved has all.
+            several outputs `probabilities` is trained and judged (with an output `heads` each head is
+            trained by its own loss, see `HeadLosses`); what is saved has all.
         train: `recipe.Train`.
         batches: function of the first step that returns an infinite dataset of (inputs, labels).
         steps_per_epoch: batches an epoch.
@@ -96,6 +97,8 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     with model.distribute_strategy.scope():
         measure = measures(multi_label)[0]
         trained = classifier_of(model)
+        if heads_of(model) is not None:
+            trained = HeadLosses(model)
         if drops:
             trained = PathUpdates(trained, paths, drops, seed)
             rule = by_path(train, len(trained.trainable_variables), trained.still)
@@ -173,131 +176,6 @@ def _drops(train, paths):
     return drops
 
 
-@keras.saving.register_keras_serializable(package="tfvc")
-class PathUpdates(keras.Model):
-    """A network of several paths, for a training in which a path stands still in some of the steps.
-
-        u ~ U(0, 1), one a step
-        step moves  all but the visual path    if u < drops["visual"]
-                    all but the audio path     else if u < drops["visual"] + drops["audio"]
-                    all                        else
-
-    The draw is made on the host, from seed and step alone: every replica gets the same, and a run that goes
-    on draws what an unbroken one would have. Each kind of step is a compiled function of its own. Population
-    statistics of batch norms move in every kind of step, as does all else that is not trained by gradient.
-    Compile it with `optimizers.by_path`, which says which moments move.
-
-    **Source**: Brousmiche, Rouat and Dupont 2021; the authors' program, by spec/mafnet.md.
-    **Differs**: the paper drops updates of the visual path; here either path may stand still.
-
-    Args:
-        network: keras.Model, inputs -> probabilities `(B, C)`. It is what is saved.
-        paths: name of a path -> names of the layers that stand still with it. Those that this variant of
-            the network lacks are passed over.
-        drops: name of a path -> share of the steps in which it stands still.
-        seed: of the draw.
-
-    Input: as the network. Output: as the network.
-
-    Attributes:
-        step: steps that the run has taken; set it where a run goes on.
-        still: name of a path -> indices of its variables among the trainable ones.
-
-    Raises:
-        ValueError: a path that is to stand still has no layer in the network.
-
-    Example:
-        >>> x, y = keras.Input((2,), name="x"), keras.Input((2,), name="y")
-        >>> both = [keras.layers.Dense(1, name="see")(x), keras.layers.Dense(1, name="hear")(y)]
-        >>> network = keras.Model([x, y], keras.layers.add(both))
-        >>> model = PathUpdates(network, {"visual": ["see"], "audio": ["hear"]}, {"visual": 0.25, "audio": 0})
-        >>> model.still["audio"], [model.drawn(step) for step in range(4)]
-        ([2, 3], ['visual', '', '', ''])
-    """
-
-    def __init__(self, network, paths, drops, seed=0, **kwargs):
-        super().__init__(**({"dtype": network.dtype_policy} | kwargs))
-        self.network, self.paths, self.drops, self.seed = network, paths, drops, seed
-        self.step = 0
-        self.still = {path: found for path, names in paths.items() if (found := self._indices(names))}
-        for path, share in drops.items():
-            if share and path not in self.still:
-                raise ValueError(
-                    f"train.drop_{path}={share}: this variant of the model has none of the layers "
-                    f"{', '.join(paths.get(path, ())) or '(none)'}; expected 0"
-                )
-        self._now_still = ""
-        self.build(network.input_shape)
-
-    def _indices(self, names):
-        layers = [layer for layer in self.network.layers if layer.name in names]
-        own = {id(v) for layer in layers for v in layer.trainable_variables}
-        return [i for i, v in enumerate(self.network.trainable_variables) if id(v) in own]
-
-    def build(self, input_shape):
-        """Nothing to make: the network is built."""
-        self.built = True
-
-    def call(self, inputs, training=None):
-        """Probabilities of a batch."""
-        return self.network(inputs, training=training)
-
-    def drawn(self, step):
-        """Name of the path that stands still in a step of the run, counted from 0; "" = none."""
-        point = np.random.default_rng([step, self.seed % 2**32, *b"paths"]).random()
-        for path, share in self.drops.items():
-            if point < share:
-                return path
-            point -= share
-        return ""
-
-    def make_train_function(self, force=False):
-        """Keras' function of one step, once for each kind of step; before them one that draws the kind."""
-        if self.train_function is not None and not force:
-            return
-        functions = {}
-        for path in ("", *self.still):
-            super().make_train_function(force=True)
-            functions[path] = self.train_function
-
-        def function(iterator):
-            self._now_still = self.drawn(self.step)  # for `train_step`, which the first such step traces
-            logs = functions[self._now_still](iterator)
-            self.step += 1
-            return logs
-
-        self.train_function = function
-
-    def train_step(self, data):
-        """One update of what does not stand still; as Keras' own in all else."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        still = self.still.get(self._now_still, ())
-        moving = [v for i, v in enumerate(self.trainable_variables) if i not in still]
-        with tf.GradientTape() as tape:
-            probabilities = self(x, training=True)
-            loss = self.compute_loss(x, y, probabilities, weight, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        whole = loss * self.distribute_strategy.num_replicas_in_sync  # it is a replica's share already
-        next(m for m in self.metrics if m.name == "loss").update_state(whole, sample_weight=tf.shape(y)[0])
-        self.optimizer.apply(tape.gradient(scaled, moving), moving)
-        return self.compute_metrics(x, y, probabilities, weight)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "paths": {path: list(names) for path, names in self.paths.items()},
-            "drops": dict(self.drops),
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The model of a config, with fresh weights."""
-        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
-        return cls(**(config | {"network": network}))
-
-
 def keep(network, folder, progress, report):
     """Writes `model.keras`, the weights that are reported.
 
@@ -317,8 +195,8 @@ def measure(model, dataset, train, multi_label=False):
     """A model's measures over a finite dataset of (inputs, labels).
 
     Returns:
-        dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap` instead), floats;
-        `clips`, how many there were.
+        dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap`, `micro_f1`
+        instead), floats; `clips`, how many there were.
     """
     model = classifier_of(model)
     judged = _judged(model, train, multi_label)
@@ -379,4 +257,5 @@ def measures(multi_label):
     """Fresh metrics: what a run is judged by. The first is a mean, so that each step's can be told."""
     if not multi_label:
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    return [metrics.HitAtOne(), metrics.PrecisionAtEqualRecall(), metrics.GlobalAveragePrecision(name="gap")]
+    ranked = [metrics.PrecisionAtEqualRecall(), metrics.GlobalAveragePrecision(name="gap")]
+    return [metrics.HitAtOne(), *ranked, metrics.MicroF1()]

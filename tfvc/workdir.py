@@ -23,11 +23,25 @@ class Facts:
     multi_label: bool = False
     weights: str = ""  # backbone weights really used: "random (seed 0)", "imagenet", a file and its checksum
     audio_weights: str = ""  # of the network for sound; "" where the model hears none
+    text_weights: str = ""  # where the words' rows come from; "" where the model reads none
+    vocabulary: list = field(default_factory=list)  # words that the numbers of the stream text stand for
     standardized: bool = False
     listing: str = ""  # `datasets.Dataset.digest()`: shows whether clips or labels have changed since
     init_from: str = ""  # the run whose weights were the start
     kind: str = "clips"  # clips: a folder of our own records; yt8m: `records` is a pattern
     notes: list = field(default_factory=list)  # lines the run printed: shrunken batch, leakage, fallbacks
+
+    @property
+    def made_with(self):
+        """Stream -> sentence of the weights behind it; "" where the model does not read it."""
+        return {"frames": self.weights, "audio": self.audio_weights, "text": self.text_weights}
+
+    @property
+    def score(self):
+        """The measure that a run is known by."""
+        if self.kind == "yt8m":
+            return "gap"
+        return "micro_f1" if self.multi_label else "accuracy"
 
     def say(self, line):
         """Prints a line, and keeps it in `notes`."""
@@ -84,7 +98,7 @@ class Run:
         tree = files.read_json(path, remedy)
         known = {"epochs": int, "stopped_early": bool, "test": dict, "validation": dict}
         trained = isinstance(tree, dict) and ("epochs" not in tree or _typed(tree, known))
-        score = "gap" if self.facts.kind == "yt8m" else "accuracy"
+        score = self.facts.score
         numbers = {score: float, "clips": int}, {score: float, "epoch": int}
         if trained and "epochs" in tree:
             trained = all(map(_typed, (tree["test"], tree["validation"]), numbers))
@@ -116,6 +130,11 @@ def probabilities_of(model):
     return model.output["probabilities"]
 
 
+def heads_of(model):
+    """KerasTensor (B, M, C) of the heads of networks that are trained apart; None where there are none."""
+    return model.output.get("heads") if isinstance(model.output, dict) else None
+
+
 def classifier_of(model):
     """The model itself, or where it has several outputs, its part that gives the probabilities alone."""
     import keras
@@ -125,6 +144,12 @@ def classifier_of(model):
     part = keras.Model(model.input, probabilities_of(model), name=model.name)
     part.dtype_policy = model.dtype_policy  # by which `compile` scales the loss of half precision
     return part
+
+
+def outputs_of(model, inputs):
+    """What a model gives, by name."""
+    outputs = model(inputs, training=False)
+    return dict(outputs) if isinstance(outputs, dict) else {"probabilities": outputs}
 
 
 def save(path, recipe, facts, seed, split):
@@ -175,6 +200,7 @@ def _checked(facts):
         if not isinstance(getattr(facts, f.name), f.type):
             raise TypeError(f"{f.name}: expected {f.type.__name__}")
     check_classes(facts.classes)
+    check_classes(facts.vocabulary)
     if not facts.classes or not facts.features or any(None in row.shape for row in facts.features):
         raise TypeError(f"{len(facts.classes)} classes, features {facts.features}")
     return facts

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvc import cli, evaluate, files
+from tfvc import cli, evaluate, files, predictions
 from tfvc import predict as of_clips
 from tfvc.backbones import yt8m
 from tfvc.data import records, sources
@@ -43,7 +43,7 @@ class Rows(collections.abc.Iterable):
     def __iter__(self):
         with open(self._path, **_TEXT) as f:
             if self._path.suffix.lower() == ".csv":
-                yield from map(of_clips.row_of, csv.DictReader(f))
+                yield from map(predictions.row_of, csv.DictReader(f))
             else:  # a row a line between the brackets
                 yield from (json.loads(text.rstrip(",\n")) for text in f if text.startswith("{"))
 
@@ -144,13 +144,13 @@ class _Table:
         if self._json:
             self._file.write("[")
         else:
-            self._csv.writerow(of_clips.header(k))
+            self._csv.writerow(predictions.header(k))
 
     def add(self, row):
         if self._json:
             self._file.write((",\n" if self.count else "\n") + json.dumps(row))
         else:
-            self._csv.writerow(of_clips.line(row))
+            self._csv.writerow(predictions.line(row))
         self.count += 1
 
     def end(self):

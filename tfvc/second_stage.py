@@ -1,0 +1,278 @@
+"""What decides a run: the classifier that reads the trained network's vector, or the network's probabilities.
+
+A run with `second_stage.name=svm` has besides its model `second_stage.npz` and `second_stage.json` (arrays
+and plain values, see `tfvc.estimators.store`), with `second_stage.thresholds=tuned` also `thresholds.json`.
+"""
+
+import math
+from dataclasses import replace
+
+from tfvc import files, multilabel, workdir
+
+NAME = "second_stage"  # of the files
+_THRESHOLDS = "thresholds.json"
+_HALF = 0.5
+_FOLDS = 3  # where there is no validation part
+
+
+def fit(run, train, validation, notes=print):
+    """Fits the second stage of a run, and tunes its thresholds, as its recipe says; draws what it did.
+
+    **Source**: Pouyanfar et al. 2019 (MIPR), Algorithm 1; Pouyanfar, Wang, Chen 2019, section 2.
+    **Differs**: where there is no validation part, three folds of the training part score a round (said).
+
+    Args:
+        run: `tfvc.workdir.Run`, trained.
+        train, validation: finite datasets of (inputs, labels); validation None = there is none, and no
+            threshold to be tuned.
+        notes: function of a line that the run should keep.
+    """
+    stage, network = run.recipe.second_stage, _network(run)
+    if stage.name == "svm":
+        from tfvc import estimators
+
+        vectors, truth = _vectors(*_over(network, train))
+        held = () if validation is None else _vectors(*_over(network, validation))
+        folds = stage.cv or (0 if held else _FOLDS)
+        if not held and not stage.cv and stage.eliminate:
+            notes(f"second stage: no validation part, so {_FOLDS} folds of the training clips score a round")
+        found = estimators.RankedElimination(
+            estimators.LabelPowersetClassifier(
+                estimators.WeightedLinearSVM(C=stage.C, scores=stage.scores, random_state=run.seed),
+                weights=stage.weights,
+            ),
+            step=stage.step,
+            patience=stage.patience,
+            stop=stage.stop,
+            eliminate=stage.eliminate,
+            cv=folds or None,
+            trees=stage.trees,
+            random_state=run.seed,
+        )
+        found.fit(vectors, truth, *(held if held and not folds else ()))
+        estimators.store.save(found, run.path / NAME)
+        kept, sets = int(found.support_.sum()), len(found.estimator_.label_sets_)
+        notes(f"second stage: {kept} of {vectors.shape[1]} features, {sets} label sets, C={stage.C:g}")
+        _show(run, found)
+    if stage.thresholds == "tuned":
+        found, truth = _over(network, validation)
+        untuned = replace(run, recipe=replace(run.recipe, second_stage=replace(stage, thresholds="none")))
+        best = multilabel.thresholds(truth, _decision(untuned)(found)[1])
+        files.write_json(run.path / _THRESHOLDS, dict(zip(run.facts.classes, map(float, best), strict=True)))
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in zip(run.facts.classes, best, strict=True))
+        notes(f"thresholds, tuned on the validation part: {shown}")
+
+
+def load(run):
+    """The second stage of a run: a fitted `RankedElimination`; None where it has none.
+
+    Raises:
+        FileNotFoundError, ValueError: its files are gone, or not what `fit` wrote.
+    """
+    if run.recipe.second_stage.name == "none":
+        return None
+    from tfvc import estimators
+
+    return estimators.store.load(run.path / NAME)
+
+
+def thresholds(run):
+    """A threshold for each label, float64 (C,); None where they were not tuned.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is gone, or not what `fit` wrote.
+    """
+    import numpy as np
+
+    if run.recipe.second_stage.thresholds == "none":
+        return None
+    path, remedy = run.path / _THRESHOLDS, "remove metrics.json, and start the same train command again"
+    tree = files.read_json(path, remedy)
+    fine = isinstance(tree, dict) and list(tree) == list(run.facts.classes)
+    if not fine or not all(isinstance(v, float) and math.isfinite(v) for v in tree.values()):
+        raise ValueError(f"{path}: not the thresholds of this run; {remedy}")
+    return np.array(list(tree.values()))
+
+
+def decide(run):
+    """The function that decides what a run answers.
+
+    Args:
+        run: `tfvc.workdir.Run`, trained.
+
+    Returns:
+        function of a batch of inputs (dict of arrays) that gives labels, int (B, C), 0 or 1, and scores,
+        float (B, C): of the second stage where the run has one, else of the network. A label is given where
+        its score is above its threshold (tuned, or 0.5); by the second stage without tuned thresholds, where
+        it is in the label set that it votes for; in a run with one label a clip, where its score is highest.
+
+    Raises:
+        FileNotFoundError, ValueError: the run has not finished, or a file of it is damaged.
+    """
+    network, decision = _network(run), _decision(run)
+    return lambda inputs: decision(network(inputs))
+
+
+def decides(run):
+    """Whether more than the best class is said of a clip: of several labels, or by a second stage."""
+    return run.facts.multi_label or run.recipe.second_stage.name != "none"
+
+
+def layered(run, model):
+    """What a run answers, as a function of tensors for an exported graph; it decides as `decide` does.
+
+    Args:
+        run: `tfvc.workdir.Run`.
+        model: of it, all outputs.
+
+    Returns:
+        function of inputs by name that gives what the model gives and, where clips have several labels or a
+        second stage decides, `labels` int32 (N, C) and `label_scores` float32 (N, C). Its attribute
+        `variables` holds the second stage's own.
+    """
+    import keras
+
+    stage, limits = load(run), thresholds(run)
+    several, layer = run.facts.multi_label, None
+    if stage:
+        from tfvc import estimators
+
+        model = _with_vector(model)
+        layer = estimators.layer_of(stage)
+
+    def answer(inputs):
+        found = workdir.outputs_of(model, inputs)
+        if not (stage or several):
+            return found
+        labels, scores = None, found["probabilities"]
+        if stage:
+            decided = layer(found.pop("vector"))
+            labels, scores = decided["labels"], decided["scores"]
+        if several and (labels is None or limits is not None):
+            labels = keras.ops.cast(scores > (_HALF if limits is None else limits), "int32")
+        return found | {"labels": labels, "label_scores": scores}
+
+    answer.variables = layer.variables if stage else []
+    return answer
+
+
+def measures(run, dataset):
+    """The measures of a run's decision, and of its network alone, over a dataset of (inputs, labels).
+
+    Returns:
+        two dicts, of `tfvc.multilabel.measures`; in a run with one label a clip, of `accuracy`.
+    """
+    found, truth = _over(_network(run), dataset)
+    alone = replace(run.recipe.second_stage, name="none", thresholds="none")
+    network = replace(run, recipe=replace(run.recipe, second_stage=alone))
+    results = []
+    for labels, scores in (_decision(one)(found) for one in (run, network)):
+        if run.facts.multi_label:
+            results.append(multilabel.measures(truth, labels, scores, run.facts.classes))
+        else:
+            results.append({"accuracy": float((labels.argmax(1) == truth.argmax(1)).mean())})
+    return tuple(results)
+
+
+def files_of(run):
+    """The files of a run that decide, besides its model: what an export takes along."""
+    stage = run.recipe.second_stage
+    found = [run.path / f"{NAME}.{end}" for end in ("npz", "json")] if stage.name != "none" else []
+    return found + ([run.path / _THRESHOLDS] if stage.thresholds != "none" else [])
+
+
+def of_features(model, modalities):
+    """The modality that each feature of the vector comes from; "joint" where it is made of several.
+
+    Args:
+        model: a network with the layer `embedding`.
+        modalities: in the order in which their vectors are joined.
+    """
+    width = model.get_layer("embedding").output.shape[-1]
+    there = {layer.name: layer for layer in model.layers}
+    sizes = [there[f"{m}_dense"].units if f"{m}_dense" in there else 0 for m in modalities]
+    if sum(sizes) != width:
+        return ["joint"] * width
+    return [m for m, size in zip(modalities, sizes, strict=True) for _ in range(size)]
+
+
+def _with_vector(model):
+    """The network with its vector `embedding` (B, D), float32, as an output `vector` besides its own."""
+    import keras
+
+    given = model.output if isinstance(model.output, dict) else {"probabilities": model.output}
+    vector = keras.ops.cast(model.get_layer("embedding").output, "float32")
+    return keras.Model(model.input, {**given, "vector": vector})
+
+
+def _network(run):
+    """A function: inputs -> `probabilities` (B, C) and, where a second stage reads it, `vector` (B, D)."""
+    import tensorflow as tf
+
+    model = run.model()
+    if run.recipe.second_stage.name != "none":
+        model = _with_vector(model)
+    spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in run.facts.features}
+    call = tf.function(
+        lambda inputs: workdir.outputs_of(model, inputs), input_signature=[spec], autograph=False
+    )
+    return lambda inputs: {
+        name: value.numpy()
+        for name, value in call(dict(inputs)).items()
+        if name in ("probabilities", "vector")
+    }
+
+
+def _decision(run):
+    """A function: what `_network` gives -> labels and scores (B, C), as `decide` tells."""
+    import numpy as np
+
+    stage, limits, several = load(run), thresholds(run), run.facts.multi_label
+
+    def answer(found):
+        labels, scores = None, found["probabilities"]
+        if stage:
+            vectors = np.asarray(found["vector"], "float64")
+            labels, scores = stage.predict(vectors), stage.label_scores(vectors)
+        if not several:
+            best = np.argmax(scores if labels is None else labels, axis=1)
+            labels = np.eye(scores.shape[1], dtype=int)[best]
+        elif labels is None or limits is not None:
+            labels = (scores > (_HALF if limits is None else limits)).astype(int)
+        return labels, scores
+
+    return answer
+
+
+def _over(network, dataset):
+    """What the network gives of a dataset of (inputs, labels), by name, and the labels."""
+    import numpy as np
+
+    pairs = [(network(inputs), np.asarray(truth)) for inputs, truth in dataset]
+    found = {name: np.concatenate([one[name] for one, _ in pairs]) for name in pairs[0][0]}
+    return found, np.concatenate([truth for _, truth in pairs])
+
+
+def _vectors(found, truth):
+    """What the second stage is fitted to: float64 (N, D), and labels as 0 and 1."""
+    return found["vector"].astype("float64"), (truth > 0).astype(int)
+
+
+def _show(run, stage):
+    """Writes `features.csv`, `elimination.csv`, and pictures of both."""
+    from tfvc import plots
+    from tfvc.recipe import read_by
+
+    names = {"frames": "visual", "audio": "audio", "text": "text"}
+    of = of_features(run.model(), [names[stream] for stream in read_by(run.recipe)])
+    kept = stage.support_
+    rows = zip(range(len(of)), of, stage.importances_.tolist(), kept.astype(int).tolist(), strict=True)
+    files.write_csv(run.path / "features.csv", [["feature", "modality", "importance", "kept"], *rows])
+    pictures = {"importances.png": plots.importances(stage.importances_, of, kept)}
+    if run.recipe.second_stage.eliminate:
+        score = [[int(left), float(value)] for left, value in stage.scores_]
+        files.write_csv(run.path / "elimination.csv", [["features", "micro_f1"], *score])
+        pictures["elimination.png"] = plots.elimination(score, int(kept.sum()), "elimination")
+    for name, figure in pictures.items():
+        with files.aside(run.path / name) as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
