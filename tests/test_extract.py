@@ -279,7 +279,7 @@ def test_a_model_file_is_known_by_its_name_wherever_it_lies(clips, tmp_path, mon
 
 def test_runs_of_all_seeds_with_random_weights_share_one_network(tmp_path):
     made = encoders.load(small())
-    assert made.weights == {"frames": "random (seed 0)", "audio": ""}
+    assert made.weights == {"frames": "random (seed 0)", "audio": "", "text": ""}
     asked = small("backbone.weights=imagenet")  # the demo set's run goes on with random ones
     facts = workdir.Facts("demo", "", "", ["a", "b"], [], weights=made.weights["frames"])
     again = encoders.of_run(workdir.Run(tmp_path, asked, facts, seed=7))

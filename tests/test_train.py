@@ -304,7 +304,7 @@ def test_one_switch_standardises(tmp_path, monkeypatch):
     for clip in ("a/1.mp4", "b/1.mp4"):
         (tmp_path / "clips" / clip).parent.mkdir(parents=True)
         (tmp_path / "clips" / clip).touch()
-    monkeypatch.setattr(train_module.extract, "extract", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(facts.extract, "extract", lambda *_, **__: pytest.fail("too late"))
     stacked = recipes.get(
         "attention_boosted", "original", ["model_args.mode=cnn3d", "backbone.standardize=yes"]
     )

@@ -206,7 +206,7 @@ def test_a_damaged_shard_stops_the_run_or_is_passed_over(patterns, tmp_path, cap
     (
         (["train.epochs=3"], "train.epochs=3: not for records by pattern; give train.steps"),
         (["data.cache_mb=3"], "data.cache_mb=3: not for records by pattern"),
-        (["train.monitor=accuracy"], "expected gap, hit_at_one or loss"),
+        (["train.monitor=accuracy"], "expected gap, hit_at_one, micro_f1 or loss"),
         (["train.steps=7"], "expected a multiple of train.evaluate_steps=5, as 5 or 10"),
         (["train.steps=0"], "expected at least 1"),
         (["train.loss=categorical"], "expected cross_entropy or binary"),
