@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from made import ROW, SMALL, command, make_records, recipe
 
-from tfvc import files, plan, workdir
+from tfvc import facts, files, plan, workdir
 from tfvc import recipe as recipes
 from tfvc import train as train_module
 from tfvc.data import shards
