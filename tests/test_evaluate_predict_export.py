@@ -436,7 +436,7 @@ def test_export_twice_and_in_bfloat16_and_from_raw_frames(run, exported, clips, 
         for i in range(3):
             shutil.copy(clips / name / f"{name}_{i}.mp4", tmp_path / "few" / name)
     half = ["backbone.precision=bfloat16", "backbone.dtype=float16"]
-    raw = ["model_args.mode=cnn3d", "backbone.size=60,40", "model_args.units=8", "model_args.dense=16"]
+    raw = ["model_args.mode=cnn3d", "backbone.size=60,40"]
     raw += ["train.epochs=1", "train.batch_size=4", "data.test_fraction=0.4"]
     for name, overrides in (("half", [*SMALL, *half, "train.epochs=1"]), ("raw", raw)):
         r = recipe.get("attention_boosted", "original", overrides)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -132,8 +133,6 @@ def test_a_run_killed_in_its_second_stage_goes_on_to_the_same(run, records, tmp_
 
 
 def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, records, tmp_path, capsys):
-    import shutil
-
     folder = shutil.copytree(run, tmp_path / "run")
     (folder / "second_stage.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"second_stage.npz"):
@@ -144,6 +143,20 @@ def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, recor
     trained(folder, records, *STAGE)
     assert "finished anew from its last checkpoint" in capsys.readouterr().out
     assert second_stage.load(workdir.load(folder)) is not None
+
+
+def test_other_settings_of_the_second_stage_need_no_other_training(run, records, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    before = (folder / "model.keras").read_bytes()
+    trained(folder, records, "second_stage.name=none")
+    printed = capsys.readouterr().out
+    assert "it is fitted anew, to the same network" in printed and "Epoch" not in printed
+    assert not any((folder / name).exists() for name in ("second_stage.npz", "features.csv"))
+    metrics = [json.loads((path / "metrics.json").read_text()) for path in (folder, run)]
+    assert "network" not in metrics[0] and metrics[0]["test"]["micro_f1"] == metrics[1]["network"]["micro_f1"]
+    trained(folder, records, *STAGE)
+    assert json.loads((folder / "metrics.json").read_text())["test"] == metrics[1]["test"]
+    assert len((folder / "model.keras").read_bytes()) == len(before)
 
 
 def test_thresholds_are_tuned_on_the_validation_part(records, tmp_path):

@@ -295,7 +295,9 @@ def test_the_exported_model_agrees(run, tmp_path, capsys):
     assert files.read_json(path / "assets.extra" / "recipe.json") == files.read_json(run / "recipe.json")
 
 
-def test_export_refuses_a_difference_also_where_the_records_are_gone(tmp_path, monkeypatch, capsys):
+def test_export_refuses_a_difference_also_where_the_records_are_gone(
+    tmp_path, monkeypatch, capsys, reloaded_here
+):
     run, real = make_run(tmp_path, MEANS, [tmp_path / "gone.tfrecord"]), yt8m_export.served
 
     def other(found, model):

@@ -138,7 +138,7 @@ def test_a_complete_run_is_told_where_its_records_are_gone(patterns, tmp_path, c
 
 
 @pytest.mark.parametrize("aggregation", ("netvlad", "dbof"))
-def test_frame_level_records_go_through_all_commands(aggregation, tmp_path, capsys):
+def test_frame_level_records_go_through_all_commands(aggregation, tmp_path, capsys, reloaded_here):
     def run(main, *arguments):
         with pytest.raises(SystemExit) as end:
             main(list(arguments))

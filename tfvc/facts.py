@@ -104,7 +104,13 @@ def _build(recipe, rows, num_classes, multi_label, standardize=False, vocabulary
         arguments["standardize"] = True
     if vocabulary and any(row.name == "text" for row in rows):
         arguments["vocabulary"] = vocabulary
-    return names.load("models", recipe.model).build_model(rows, num_classes, **arguments)
+    model = names.load("models", recipe.model).build_model(rows, num_classes, **arguments)
+    if recipe.second_stage.name != "none" and "embedding" not in {layer.name for layer in model.layers}:
+        raise ValueError(
+            f"second_stage.name={recipe.second_stage.name}: this {recipe.model} has no layer embedding, which "
+            "it would read; leave it out"
+        )
+    return model
 
 
 def _check_measure(recipe, dataset):
@@ -117,6 +123,8 @@ def _check_measure(recipe, dataset):
     if several == (train.monitor == "accuracy") and train.monitor != "loss":
         expected = "micro_f1, gap, hit_at_one or loss" if several else "accuracy or loss"
         raise ValueError(f"{what}, so there is no train.monitor={train.monitor}; expected {expected}")
+    if not several and recipe.second_stage.thresholds == "tuned":
+        raise ValueError(f"{what}, so there is nothing for second_stage.thresholds=tuned; leave it out")
     if several and train.loss == "categorical":
         raise ValueError(f"{what}; train.loss=categorical is for one; expected auto, binary or cross_entropy")
 

@@ -6,7 +6,12 @@ from tfvc import files, workdir
 from tfvc import recipe as recipes
 from tfvc.plan import absolute, source_of
 
-_OPEN = ("train.epochs", "train.steps", "predict.")  # what may differ when a run is started again
+_OPEN = (
+    "train.epochs",
+    "train.steps",
+    "second_stage.",
+    "predict.",
+)  # what may differ when a run is started again
 
 
 def run_in(folder, recipe, data, seed, init_from):

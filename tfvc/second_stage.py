@@ -11,6 +11,8 @@ from tfvc import files, multilabel, workdir
 
 NAME = "second_stage"  # of the files
 _THRESHOLDS = "thresholds.json"
+_MADE = (f"{NAME}.npz", f"{NAME}.json", _THRESHOLDS, "features.csv", "elimination.csv")
+_MADE += ("importances.png", "elimination.png")
 _HALF = 0.5
 _FOLDS = 3  # where there is no validation part
 
@@ -28,6 +30,8 @@ def fit(run, train, validation, notes=print):
         notes: function of a line that the run should keep.
     """
     stage, network = run.recipe.second_stage, _network(run)
+    for name in _MADE:  # of other settings
+        (run.path / name).unlink(missing_ok=True)
     if stage.name == "svm":
         from tfvc import estimators
 
@@ -261,10 +265,10 @@ def _vectors(found, truth):
 def _show(run, stage):
     """Writes `features.csv`, `elimination.csv`, and pictures of both."""
     from tfvc import plots
+    from tfvc.models._av import PATHS_OF
     from tfvc.recipe import read_by
 
-    names = {"frames": "visual", "audio": "audio", "text": "text"}
-    of = of_features(run.model(), [names[stream] for stream in read_by(run.recipe)])
+    of = of_features(run.model(), [PATHS_OF[stream] for stream in read_by(run.recipe)])
     kept = stage.support_
     rows = zip(range(len(of)), of, stage.importances_.tolist(), kept.astype(int).tolist(), strict=True)
     files.write_csv(run.path / "features.csv", [["feature", "modality", "importance", "kept"], *rows])

@@ -75,7 +75,8 @@ def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
     reopen.check_data(folder, old, recipe, data)
     print("\n".join(heading(recipe, data)))
     done = old.metrics() if old else {}
-    over = "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs)
+    staged = not old or old.recipe.second_stage == recipe.second_stage
+    over = "epochs" in done and (done["stopped_early"] or done["epochs"] >= recipe.train.epochs) and staged
     broken = reopen.broken(old) if over else ""
     if broken:
         print(f"{broken}: the run was complete; it is finished anew from its last checkpoint")
@@ -87,6 +88,8 @@ def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
             print(f"stored for predictions: {recipe.predict}")
         _closing(folder, done)
         return done
+    if not staged:
+        print("second stage: settings other than before; it is fitted anew, to the same network")
     if old and old.recipe.train.epochs != recipe.train.epochs:
         print(f"train.epochs={recipe.train.epochs} is in force (was {old.recipe.train.epochs})")
     for made in ("evaluation", "export"):
@@ -129,6 +132,8 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
                 layer.set_statistics(*feed.statistics(row.name))
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
+    if old and old.recipe.second_stage != recipe.second_stage:
+        (folder / "metrics.json").unlink(missing_ok=True)  # they are of the other one
     workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
     with feed.readable():
         network, progress = training.fit(

@@ -7,7 +7,8 @@ from keras import ops
 
 from tfvc.layers import ModalityDropout, Standardize
 
-PATHS_OF = {"frames": "visual", "audio": "audio"}  # stream -> the path of the network that reads it
+# Stream -> the path of the network, the modality, that reads it.
+PATHS_OF = {"frames": "visual", "audio": "audio", "text": "text"}
 
 
 def opened(rows, masked, standardize, modality_dropout=0.0):

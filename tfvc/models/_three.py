@@ -4,9 +4,8 @@ import keras
 from keras import layers, ops
 
 from tfvc.layers import MaskedPooling, ResidualAttentionBiLSTM, Standardize
-from tfvc.models._av import check_numbers, real, whole
+from tfvc.models._av import PATHS_OF, check_numbers, real, whole
 
-PATHS_OF = {"frames": "visual", "audio": "audio", "text": "text"}  # stream -> the modality that reads it
 _NUMBERS = {"units": 1, "blocks": 1, "dense": 1, "vocabulary": 0, "embedding": 1, "num_classes": 1}
 
 
