@@ -107,7 +107,7 @@ def _build(recipe, rows, num_classes, multi_label, standardize=False, vocabulary
     model = names.load("models", recipe.model).build_model(rows, num_classes, **arguments)
     if recipe.second_stage.name != "none" and "embedding" not in {layer.name for layer in model.layers}:
         raise ValueError(
-            f"second_stage.name={recipe.second_stage.name}: this {recipe.model} has no layer embedding, which "
+            f"second_stage.name={recipe.second_stage.name}: this {recipe.model} has no layer embedding, that "
             "it would read; leave it out"
         )
     return model
