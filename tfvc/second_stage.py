@@ -178,6 +178,29 @@ def measures(run, dataset):
     return tuple(results)
 
 
+def vectors_of(run, parts=("train", "test")):
+    """What the network of a run makes of its own clips, second stage or not.
+
+    Returns:
+        dict, part -> (vectors float64 (N, D), labels int (N, C), probabilities (N, C)).
+
+    Raises:
+        ValueError: the network has no layer `embedding`.
+    """
+    from tfvc import evaluate
+    from tfvc.data import pipeline
+
+    with_vector, found = replace(run.recipe.second_stage, name="svm"), {}
+    network = _network(replace(run, recipe=replace(run.recipe, second_stage=with_vector)))
+    for part in parts:
+        source = evaluate.clips_of(run, run.recipe, part=part)[0]
+        with pipeline.readable(source.folder):
+            batches = pipeline.batches(source, run.recipe.train.batch_size)
+            values, truth = _over(network, ((inputs, labels) for inputs, labels, _ in batches))
+        found[part] = (*_vectors(values, truth), values["probabilities"])
+    return found
+
+
 def files_of(run):
     """The files of a run that decide, besides its model: what an export takes along."""
     stage = run.recipe.second_stage
