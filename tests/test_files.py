@@ -71,9 +71,10 @@ def test_json_comes_back_and_what_is_no_json_is_named(tmp_path):
     path.write_bytes(b'{"a": ')
     with pytest.raises(ValueError, match=r"m\.json: not a JSON file .*; train again"):
         files.read_json(path, "train again")
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="not a JSON file"):
-        files.read_json(path)
+    for content in (b"\xff\xfe\x00", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"m\.json: not a JSON file"):
+            files.read_json(path)
     with pytest.raises(FileNotFoundError, match=r"none\.json: no such file; train again"):
         files.read_json(tmp_path / "none.json", "train again")
 

@@ -110,13 +110,22 @@ def test_what_is_no_such_file_is_told_in_a_line(tmp_path):
         (b"", "no words"),
         (b"\n \n", "no words"),
         (b"3 2\n", "the header says 3 words; the file has 0"),
-        (b"PK\x03\x04" + b"x" * 50, "a zip archive, unpack it"),
+        (b"PK\x03\x04\r" + b"x" * 50, "a zip archive, unpack it"),
         (b"\0" * (1 << 20), "over 1048576 bytes long"),
-        (b"a\nb\n", "0 numbers"),
+        (b"a\nb\n", "1: a line that ends in 0 numbers; expected a word and 1 to 10000"),
+        (b"a" + b" 1" * 10_001, "1: a line that ends in 10001 numbers"),
+        (b"0 0\na 1\n", "1: the header says 0 words of 0 numbers"),
+        (b"10 0\na 1\n", "1: the header says 10 words of 0 numbers"),
+        (b"10 99999999999999\na 1\n", "1: the header says 10 words of 99999999999999 numbers"),
+        (b"1" * 5000 + b" " + b"1" * 5000 + b"\n", "not finite"),
+        (b"red 1 0\rblue 0 1\r", "1: CR inside a line"),
+        (b"red 1 0\nblue 0 1\r" + b"a 1 2\r" * (1 << 18), "2: CR inside a line"),
+        (b"a_1 1_0 2\n", "1: '1_0' is no number"),
     ):
         text = faults(write(tmp_path, content))
         assert message in text[-1]
-    assert "no words" in str(pytest.raises(ValueError, glove.width, write(tmp_path, "")).value)
+    for content, message in (("", "no words"), ("9 99999999999", "1: the header"), ("a\n", "1: a line that")):
+        assert message in str(pytest.raises(ValueError, glove.width, write(tmp_path, content)).value)
     many = faults(write(tmp_path, "a 1 2\n" + "b 1\n" * 500))
     assert len(many) == 102 and "so many that the rest was not looked at" in many[-1]
 

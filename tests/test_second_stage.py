@@ -1,6 +1,7 @@
 """The chain behind the network: fitted, kept, decided by, measured, exported."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -134,6 +135,13 @@ def test_a_run_killed_in_its_second_stage_goes_on_to_the_same(run, records, tmp_
 
 def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, records, tmp_path, capsys):
     folder = shutil.copytree(run, tmp_path / "run")
+    other = recipe.get("resbilstm", overrides=[*SMALL, *STAGE])
+    found = workdir.load(folder)
+    few = dataclasses.replace(found.facts, classes=list(CLASSES[:2]))
+    with pytest.raises(
+        ValueError, match=r"second_stage.npz: of 3 labels, and the run has 2; it is of another"
+    ):
+        second_stage.load(workdir.Run(folder, other, few, 0))
     (folder / "second_stage.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"second_stage.npz"):
         evaluate.evaluate(folder)
@@ -195,6 +203,8 @@ def test_one_label_a_clip_is_softmax_and_accuracy_of_the_svm(tmp_path):
         (["model_args.multi_label=False"], "settled by the data"),
         (["second_stage.name=none", "second_stage.C=2"], "there is no second stage"),
         (["second_stage.eliminate=False", "second_stage.step=2"], "no feature is eliminated"),
+        (["second_stage.cv=1"], "one fold leaves nothing to score"),
+        (["text.rows=9999999999"], "expected at most 1e"),
         (["second_stage.stop=printed", "second_stage.patience=3"], "expected 1"),
         (["data.fps=3"], "data.sampling=even takes data.frames"),
         (["data.frames=0"], "expected data.frames above 0"),

@@ -13,7 +13,7 @@ import pytest
 
 from tfvc.data import schema, shards
 from tfvc.data.datasets import Clip, Dataset, load
-from tfvc.recipe import Data, Feature
+from tfvc.recipe import Data, Feature, digest
 
 ROWS = [Feature("frames", (None, 2))]
 SETTINGS = {"backbone.name": "vgg19", "backbone.size": (224, 224), "data.fps": 1.0}
@@ -240,6 +240,19 @@ def test_an_edited_manifest_is_refused_by_name(tmp_path, where, value):
     part[where[-1]] = value
     (tmp_path / "manifest.json").write_text(json.dumps(tree))
     with pytest.raises(ValueError, match=r"manifest\.json: not a manifest of this version"):
+        shards.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("other", [["flood", "storm"], ["storm", "fog"], ["storm"], [], None])
+def test_a_vocabulary_other_than_that_of_its_settings_is_refused(tmp_path, other):
+    words = ["storm", "flood"]
+    settings = SETTINGS | {"text.vocabulary": digest(words)}
+    assert shards.open_folder(tmp_path, settings, dataset(), ROWS, 3, words).vocabulary == words
+    tree = json.loads((tmp_path / "manifest.json").read_text()) | {"vocabulary": other}
+    if other is None:
+        del tree["vocabulary"]
+    (tmp_path / "manifest.json").write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=r"manifest\.json: not a manifest of .*a vocabulary that is not"):
         shards.read_manifest(tmp_path)
 
 

@@ -239,8 +239,11 @@ def test_a_pickle_is_refused_and_its_owner_told_how(arrays, tmp_path, capsys):
         (("conv1", "var"), np.float32([-1, 1]), "conv1/var holds values that no weight has"),
         (("conv1", "mean"), np.float32([np.nan, 1]), "conv1/mean holds values"),
         (("conv1", "mean"), np.array([{}, 1], object), "expected a .npz file of plain arrays"),
+        (("conv1", "mean"), np.array([1j, 1]), "expected a .npz .*conv1/mean is complex128, expected real"),
+        (("conv1", "mean"), np.array([1e300, 1]), "conv1/mean holds values"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_a_damaged_file_is_told_by_its_array(arrays, tmp_path, key, wrong, said):
     kept = {k: a for k, a in arrays.items() if k != key} | ({} if wrong is None else {key: wrong})
     with pytest.raises(ValueError, match=rf"bad\.npz: {said}"):

@@ -58,13 +58,15 @@ def saved(tmp_path):
 
 
 def _edit(path, change):
+    """A change with a digest that fits: no chance damage, but somebody's doing."""
     tree = json.loads(path.read_text())
     change(tree)
-    path.write_text(json.dumps(tree))
+    tree.pop("digest")
+    path.write_text(json.dumps(tree | {"digest": store._digest(tree)}))
 
 
 def _replace(saved, **arrays):
-    """Other arrays with a digest that fits: no chance damage, but somebody's doing."""
+    """Other arrays, with the digests that fit."""
     with np.load(saved.with_suffix(".npz")) as archive:
         found = dict(archive) | arrays
     np.savez(saved.with_suffix(".npz"), **found)
@@ -77,8 +79,8 @@ DAMAGES = {
     "no JSON": (lambda s: s.with_suffix(".json").write_text("{"), "not a JSON file"),
     "another JSON": (lambda s: s.with_suffix(".json").write_text("[1]"), "not a stored estimator"),
     "newer": (
-        lambda s: _edit(s.with_suffix(".json"), lambda t: t.update(version=2)),
-        "version 2; this tfvc reads 1",
+        lambda s: _edit(s.with_suffix(".json"), lambda t: t.update(version=3)),
+        "version 3; this tfvc reads 2",
     ),
     "unknown kind": (
         lambda s: _edit(s.with_suffix(".json"), lambda t: t["estimator"].update(kind="os.system")),

@@ -57,7 +57,8 @@ def test_cleaning_drops_every_stop_word_and_takes_any_bytes_and_shapes():
 def test_a_learned_vocabulary_is_the_most_frequent_words_and_can_be_given_again():
     words = text.load(LEARNED, TEXTS)
     assert words.vocabulary == ["flood", "storm", "texas", "smoke"]  # the alphabet decides among equals
-    assert (words.row_shape, words.row_dtype, words.weights) == ((1,), "int32", "learned (4 words)")
+    sentence = f"learned (4 words, digest {recipe.digest(words.vocabulary)})"
+    assert (words.row_shape, words.row_dtype, words.weights) == ((1,), "int32", sentence)
     rows = words.rows("Smoke, fog and flood: storm!")
     assert rows.tolist() == [[4], [1], [2]] and rows.dtype == "int32"  # fog is unknown, left out
     assert words.rows("fog").shape == words.rows("").shape == (0, 1)
@@ -73,6 +74,19 @@ def test_a_learned_vocabulary_is_the_most_frequent_words_and_can_be_given_again(
         with pytest.raises(ValueError, match=f"text.embedding=learned: no words in {len(nothing)} texts"):
             text.load(LEARNED, nothing)
     assert words.rows("\ud800 flood").tolist() == [[1]]  # half a surrogate pair is no word
+
+
+def test_the_sentence_of_a_vocabulary_tells_its_words_and_their_order():
+    given = (["flood", "storm"], ["storm", "flood"], ["flood", "fog"], ["flood"])
+    said = {text.load(LEARNED, vocabulary=words).weights for words in given}
+    assert len(said) == 4 and all(len(s.partition("digest ")[2]) == len("0123456789)") for s in said)
+
+
+@pytest.mark.parametrize("word", ["\n", "", "[UNK]", "\ud800", "A b", "Fog", "the", "flood", " fog"])
+def test_a_vocabulary_that_no_texts_give_is_refused(word):
+    with pytest.raises(ValueError, match="the vocabulary is not one of ours: word 2 is ") as error:
+        text.load(LEARNED, vocabulary=["flood", word])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("texts", [TEXTS, []])
@@ -155,6 +169,7 @@ def test_the_tweets_keep_their_words_and_the_small_files_know_few(shared):
     lengths = [len(learned.rows(tweet)) for tweet in tweets[:300]]
     assert len(tweets) == 7613 and 14000 < len(learned.vocabulary) < 15000
     assert 7 < np.mean(lengths) < 11 and learned.unknown["unknown"] == 0
+    assert text.load(LEARNED, vocabulary=learned.vocabulary).weights == learned.weights
     path = shared("data/text/glove/glove_subset_171x50.txt")
     small = text.load(recipe.Text(weights=str(path)), tweets)
     assert {small.rows(tweet).shape[1] for tweet in tweets[:300]} == {50}

@@ -56,7 +56,8 @@ def export(run_folder):
     - `serialized`: `examples` (N,) strings, records of `tfvc.data.schema`; gives `ids` besides.
     - `frames`: `frames` uint8 (N, T, height, width, 3), RGB, or (N, T * fps, ...) where a row is a second's
       mean (fill the last second up with its last frame). Black frames at the end of a clip are taken for
-      padding, as a clip of fewer than T rows must be filled up with something. Where the model hears, also
+      padding, as a clip of fewer than T rows must be filled up with something (of data.sampling=even only
+      where all are black: such clips have T pictures, or none). Where the model hears, also
       `samples` float32 (N, T, 15600): of each second at 16 kHz the first samples, in [-1, 1]; a second of
       zeros at the end is taken for padding. With SoundNet `samples` are float32 (N, S), whole clips at
       22,050 Hz, zeros behind. Where the model reads, also `text` (N,) strings, cleaned and looked up inside.
@@ -305,8 +306,13 @@ def _raw(run, networks, shapes, ids):
                 continue
             raw[name][k, : len(value)] = value
             lit = np.flatnonzero(value.any(axis=tuple(range(1, value.ndim))))
-            # Black frames and silent seconds at the end are padding.
-            real[k][name] = value[: lit[-1] + 1 if len(lit) else 0]
+            # Black frames and silent seconds at the end are padding; of evenly spaced ones all are real.
+            last = (
+                len(value)
+                if name == "frames" and run.recipe.data.sampling == "even"
+                else lit.max(initial=-1) + 1
+            )
+            real[k][name] = value[: last if len(lit) else 0]
     return raw, real
 
 

@@ -80,7 +80,8 @@ def extract(dataset, recipe, *, out="", encoders=None, strict=False):
     _summary(folder, manifest, clips, time.monotonic() - start)
     if not manifest.records:
         raise ValueError(
-            f"{folder}: not one of {len(dataset.clips)} clips could be decoded; see {folder / 'skipped.csv'}"
+            f"{folder}: not one of {len(dataset.clips)} clips could be decoded (the first: "
+            f"{manifest.skipped[0][1]}); see {folder / 'skipped.csv'}"
         )
     if strict and manifest.skipped:
         raise ValueError(

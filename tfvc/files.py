@@ -124,14 +124,14 @@ def read_json(path, remedy=""):
 
     Raises:
         FileNotFoundError: it is not there; the message ends with the remedy.
-        ValueError: it is not JSON; the message names the file.
+        ValueError: it is not JSON, or nested beyond reading; the message names the file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file{'; ' + remedy if remedy else ''}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file ({error}){'; ' + remedy if remedy else ''}") from None
 
 

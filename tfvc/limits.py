@@ -75,7 +75,9 @@ _OUTPUTS = {  # of a network for sound
     "vggish": ("conv4_2", "pooled", "embedding"),
     "soundnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "conv7"),
 }
-_AT_MOST = {"data.fps": 1000.0, "train.drop_visual": 1.0, "train.drop_audio": 1.0}
+_ROWS = 1_000_000  # of a clip: a week of seconds
+_AT_MOST = {"data.frames": _ROWS, "audio.rows": _ROWS, "text.rows": _ROWS, "second_stage.trees": 10_000}
+_AT_MOST |= {"data.fps": 1000.0, "train.drop_visual": 1.0, "train.drop_audio": 1.0}
 _LARGEST_SIDE = 8192  # pixels of a frame that a network is fed
 _BELOW = {"data.test_fraction": 1.0, "data.validation_fraction": 1.0}
 

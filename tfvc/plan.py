@@ -167,6 +167,8 @@ def _settled_stage(recipe):
     if odd:
         why = "there is no second stage" if name == "none" else "no feature is eliminated"
         raise ValueError(f"{odd}={flat[odd]}: {why} (second_stage.name={name}); leave it out")
+    if recipe.second_stage.cv == 1:
+        raise ValueError("second_stage.cv=1: one fold leaves nothing to score; expected 2 or more, or 0")
     if recipe.second_stage.stop == "printed" and recipe.second_stage.patience > 1:
         raise ValueError("second_stage.patience: the printed rule stops at the first worse score; expected 1")
 

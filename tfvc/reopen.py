@@ -56,7 +56,8 @@ def check_data(folder, old, recipe, data):
         return
     if now != old.facts.listing:
         raise ValueError(
-            f"{folder}: clips or labels of {data} have changed since the run began; give another --workdir"
+            f"{folder}: clips, labels or texts of {data} have changed since the run began; give another "
+            "--workdir"
         )
 
 

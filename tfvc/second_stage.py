@@ -13,6 +13,7 @@ NAME = "second_stage"  # of the files
 _THRESHOLDS = "thresholds.json"
 _MADE = (f"{NAME}.npz", f"{NAME}.json", _THRESHOLDS, "features.csv", "elimination.csv")
 _MADE += ("importances.png", "elimination.png")
+_ANOTHER = "it is of another run: put back this one's, or start the same train command again"
 _HALF = 0.5
 _FOLDS = 3  # where there is no validation part
 
@@ -77,7 +78,11 @@ def load(run):
         return None
     from tfvc import estimators
 
-    return estimators.store.load(run.path / NAME)
+    found = estimators.store.load(run.path / NAME)
+    labels, classes = found.estimator_.label_sets_.shape[1], len(run.facts.classes)
+    if labels != classes:
+        raise ValueError(f"{run.path / NAME}.npz: of {labels} labels, and the run has {classes}; {_ANOTHER}")
+    return found
 
 
 def thresholds(run):
@@ -259,7 +264,10 @@ def _decision(run):
     def answer(found):
         labels, scores = None, found["probabilities"]
         if stage:
-            vectors = np.asarray(found["vector"], "float64")
+            vectors, width = np.asarray(found["vector"], "float64"), stage.n_features_in_
+            if vectors.shape[1] != width:
+                what = f"of {width} features, and the network gives {vectors.shape[1]}"
+                raise ValueError(f"{run.path / NAME}.npz: {what}; {_ANOTHER}")
             labels, scores = stage.predict(vectors), stage.label_scores(vectors)
         if not several:
             best = np.argmax(scores if labels is None else labels, axis=1)

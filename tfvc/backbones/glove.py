@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 _LONGEST = 1 << 20  # bytes of a line: a file without line breaks must not eat the machine
+_WIDEST = 10_000  # numbers a word: so a damaged header cannot ask for more memory than there is
 _FAULTS = 100  # so many are listed; a file of more is no GloVe file
 _EMPTY = "{path}: no words; expected a GloVe text file, a word and its numbers a line"
 
@@ -46,9 +47,8 @@ def read(path, words=None, most=400_000):
     count = 0  # lines that are no header and not empty
     for number, line in _lines(path):
         if not width:
-            stated, width = _header(line), _width(line)
+            stated, width = _begin(path, number, line)
             if stated:
-                stated, width = stated
                 continue
         if most and count == most:
             break
@@ -89,8 +89,7 @@ def width(path):
     first = next(_lines(path), None)
     if first is None:
         raise ValueError(_EMPTY.format(path=path))
-    header = _header(first[1])
-    return header[1] if header else _width(first[1])
+    return _begin(path, *first)[1]
 
 
 def _check(path):
@@ -104,6 +103,9 @@ def _lines(path):
         number = 0
         while line := f.readline(_LONGEST):
             number += 1
+            if b"\r" in line.rstrip() and not line.startswith(b"PK"):
+                what = "CR inside a line; expected lines that end in LF or CR LF, not in CR alone"
+                raise ValueError(f"{path}:{number}: {what}; convert the file")
             if len(line) == _LONGEST or line.startswith(b"PK\x03\x04"):
                 kind = "a zip archive, unpack it" if line.startswith(b"PK") else f"over {_LONGEST} bytes long"
                 raise ValueError(f"{path}:{number}: {kind}; expected a text line, a word and its numbers")
@@ -113,18 +115,24 @@ def _lines(path):
                 yield number, line
 
 
-def _header(line):
-    """(words, width) of a header line, else None."""
-    fields = line.split()
-    return tuple(map(int, fields)) if len(fields) == 2 and all(f.isdigit() for f in fields) else None
+def _begin(path, number, line):
+    """(words that a header states, else 0; width), by the first line that is not empty.
 
-
-def _width(line):
-    """Numbers that end the first line; its first field is a word, whatever it looks like."""
-    fields, count = line.split(), 0
-    while count < len(fields) - 1 and _is_number(fields[-1 - count]):
-        count += 1
-    return max(count, 1)
+    The first field of a line is a word, whatever it looks like; the width is how many numbers end the line.
+    """
+    fields, width = line.split(), 0
+    if len(fields) == 2 and all(f.isdigit() and len(f) < 20 for f in fields):
+        stated, width = map(int, fields)
+        if not stated or not 1 <= width <= _WIDEST:
+            what = f"the header says {stated} words of {width} numbers"
+            raise ValueError(f"{path}:{number}: {what}; expected words, of 1 to {_WIDEST} numbers each")
+        return stated, width
+    while width < len(fields) - 1 and _is_number(fields[-1 - width]):
+        width += 1
+    if not 1 <= width <= _WIDEST:
+        what = f"a line that ends in {width} numbers"
+        raise ValueError(f"{path}:{number}: {what}; expected a word and 1 to {_WIDEST} numbers, as GloVe has")
+    return 0, width
 
 
 def _parse(line, width):
@@ -137,7 +145,9 @@ def _parse(line, width):
     try:
         vector = array.array("f", map(float, fields))
     except ValueError:
-        wrong = next(f for f in fields if not _is_number(f)).decode("utf-8", "backslashreplace")
+        vector = None
+    if vector is None or b"_" in line[len(word) :]:  # Python takes 1_0 for ten
+        wrong = next(f for f in fields if b"_" in f or not _is_number(f)).decode("utf-8", "backslashreplace")
         return None, None, f"{wrong[:40]!r} is no number; expected a word and {width} numbers"
     if not np.isfinite(np.frombuffer(vector, "float32")).all():
         return None, None, "a number that is not finite in float32; expected finite numbers"

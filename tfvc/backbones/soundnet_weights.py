@@ -107,7 +107,7 @@ def read_weights(path):
             for layer, published in PUBLISHED.items():
                 for kind in kinds(layer):
                     if f"{published}/{kind}" in file:
-                        named[layer, kind] = np.asarray(file[f"{published}/{kind}"], "float32")
+                        named[layer, kind] = _real(f"{published}/{kind}", file[f"{published}/{kind}"])
     except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: expected a .npz file of plain arrays, as conv1/weights ({files.first_line(error)})"
@@ -120,6 +120,14 @@ def read_weights(path):
     for key, array in sorted(named.items()):
         sums.update(repr((key, array.shape)).encode() + array.tobytes())
     return named, sums.hexdigest()
+
+
+def _real(name, array):
+    """float32; a number beyond it becomes an infinity, which `_refuse` tells."""
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is {array.dtype}, expected real numbers")
+    with np.errstate(over="ignore"):
+        return np.asarray(array, "float32")
 
 
 def _refuse(path, named):

@@ -64,7 +64,7 @@ class Words:
 
     Attributes:
         weights: sentence for people, as "glove (glove.6B.300d.txt, sha256 0123456789ab, 300 wide)" or
-            "learned (4000 words)".
+            "learned (4000 words, digest 0123456789)", where the digest is of the words in their order.
         digest: hex digits that name everything that settles the rows.
         vocabulary: of a learned embedding: the words in the order of their numbers, from 1; [] for GloVe.
         row_shape: of a word: `(D,)`, or `(1,)` where it is a number.
@@ -156,7 +156,8 @@ def load(text, texts=(), vocabulary=()):
 
     Raises:
         FileNotFoundError: no such file of vectors.
-        ValueError: a file that is damaged (`glove.read`), or texts without a word to learn.
+        ValueError: a file that is damaged (`glove.read`), texts without a word to learn, or a vocabulary
+            that no texts give.
 
     Example:
         >>> words = load(recipe.Text(embedding="learned"), ["A storm!", "storm and flood"])
@@ -164,8 +165,9 @@ def load(text, texts=(), vocabulary=()):
         (['storm', 'flood'], [[2], [1]], '2 of 3 words are known (66.7%)')
     """
     if text.embedding == "learned":
-        vocabulary = list(vocabulary) or _frequent(texts, text.words)
-        return Words(f"learned ({len(vocabulary)} words)", ["learned", vocabulary], vocabulary=vocabulary)
+        vocabulary = _checked(vocabulary) if vocabulary else _frequent(texts, text.words)
+        sentence = f"learned ({len(vocabulary)} words, digest {recipe.digest(vocabulary)})"
+        return Words(sentence, ["learned", vocabulary], vocabulary=vocabulary)
     path = weights.text_file(text.weights)
     width, digest = glove.width(path), files.sha256(path)
     sentence = f"glove ({path.name}, sha256 {digest[:12]}, {width} wide)"
@@ -204,12 +206,27 @@ def _split(strings):
     return tf.strings.split(clean(strings)).values
 
 
+def _checked(vocabulary):
+    """The list of a vocabulary's words, each as `clean` leaves it and there once."""
+    words = list(vocabulary)
+    left = [word.decode() for word in clean(_strings(words)).numpy()]
+    place = {}
+    for number, (word, kept) in enumerate(zip(words, left, strict=True), 1):
+        if not word or word != kept or " " in word or place.setdefault(word, number) != number:
+            raise ValueError(
+                f"the vocabulary is not one of ours: word {number} is {word[:40]!a}; expected words of "
+                "cleaned texts, each once; train again, or extract the clips again"
+            )
+    return words
+
+
 def _frequent(texts, most):
     """The most frequent words of texts; 0 = all."""
     counts = _count(texts)
     if not counts:
         raise ValueError(
-            f"text.embedding=learned: no words in {len(texts)} texts; expected some, as in a column text"
+            f"text.embedding=learned: no words in {len(texts)} texts, and no vocabulary is given; expected "
+            "some, as in a column text"
         )
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return ranked[: most or None]

@@ -294,7 +294,10 @@ def _manifest(folder, tree):
         if {key: type(value) for key, value in head.items()} != _HEAD:
             raise TypeError("a field of another type")
         check_classes(head["classes"])
-        check_classes(tree.get("vocabulary", []))
+        vocabulary = list(tree.get("vocabulary", []))
+        check_classes(vocabulary)
+        if digest_of(vocabulary) != head["settings"].get("text.vocabulary", digest_of(vocabulary)):
+            raise ValueError("a vocabulary that is not the one of its settings")
         classes = len(head["classes"])
         manifest = Manifest(
             folder=Path(folder),
@@ -302,7 +305,7 @@ def _manifest(folder, tree):
             shards=[_shard(k, shard, classes) for k, shard in enumerate(tree.get("shards", []))],
             skipped=[tuple(row) for row in tree.get("skipped", [])],
             warnings=[tuple(row) for row in tree.get("warnings", [])],
-            vocabulary=list(tree.get("vocabulary", [])),
+            vocabulary=vocabulary,
             **head,
         )
         if len(set(manifest.ids)) < len(manifest.ids):

@@ -11,10 +11,18 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import KFold, check_cv
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
 from tfvc.estimators.powerset import LabelPowersetClassifier, label_sets
-from tfvc.estimators.svm import WeightedLinearSVM, checked_weights, merged
+from tfvc.estimators.svm import (
+    WeightedLinearSVM,
+    checked_weights,
+    dense,
+    many_classes,
+    merged,
+    solved,
+    told_once,
+)
 
 SCORES = {
     **{f"f1_{a}": partial(f1_score, average=a, zero_division=0) for a in ("micro", "macro", "samples")},
@@ -116,10 +124,11 @@ class RankedElimination(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
+    @told_once()
     def fit(self, X, y, X_val=None, y_val=None, sample_weight=None):
         """Ranks, eliminates and fits. `sample_weight` is of the training samples. Returns self."""
-        self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C", multi_output=True)
+        self.check_parameters()
+        X, y = validate_data(self, X, dense(y), dtype=np.float64, order="C", multi_output=True)
         weights = checked_weights(sample_weight, X)
         y = _targets(y)
         self.classes_ = label_sets(y[weights > 0])[0]
@@ -136,7 +145,8 @@ class RankedElimination(ClassifierMixin, BaseEstimator):
             pairs = [(whole, self._validation(X_val, y_val, y))]
         forest = RandomForestClassifier(self.trees, random_state=self.random_state)
         # scikit-learn 1.9 draws the bootstrap by the weights, and otherwise for ones than without weights.
-        forest.fit(*whole[:2], sample_weight=None if (summed == 1).all() else summed)
+        with many_classes():
+            forest.fit(*whole[:2], sample_weight=None if (summed == 1).all() else summed)
         self.importances_ = forest.feature_importances_
         order = np.argsort(-self.importances_, kind="stable")  # of equal ones the later goes first
         self.ranking_ = np.empty(len(order), int)
@@ -146,15 +156,19 @@ class RankedElimination(ClassifierMixin, BaseEstimator):
         self.estimator_ = self._refit(whole, None).fitted(kept)
         return self
 
-    def _check_parameters(self):
+    def check_parameters(self):
+        """Raises ValueError where a parameter is out of range."""
         for name, least in (("step", 1), ("patience", 1), ("trees", 1)):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")
         if self.stop not in ("text", "printed"):
             raise ValueError(f"stop={self.stop!r}: expected 'text' or 'printed'")
         if self.stop == "printed" and self.patience != 1:
             raise ValueError(f"patience={self.patience}: the printed algorithm has none; expected 1")
+        if not isinstance(self.eliminate, bool | np.bool_):
+            raise ValueError(f"eliminate={self.eliminate!r}: expected True or False")
+        check_random_state(self.random_state)
         if self.scoring not in SCORES:
             raise ValueError(f"scoring={self.scoring!r}: expected one of {', '.join(SCORES)}")
         if isinstance(self.cv, Integral) and self.cv < 2:
@@ -179,7 +193,7 @@ class RankedElimination(ClassifierMixin, BaseEstimator):
         return pairs
 
     def _validation(self, X, y_val, y):
-        y_val = _targets(np.asarray(y_val))
+        y_val = _targets(np.asarray(dense(y_val)))
         if len(y_val) != len(X) or y_val.shape[1:] != y.shape[1:]:
             raise ValueError(f"y_val {y_val.shape}: expected {(len(X), *y.shape[1:])}, as X_val and y are")
         return Rows(X, y_val, np.ones(len(X)))
@@ -285,7 +299,11 @@ class _PlainRefit:
 
     def score(self, kept):
         found = self.fitted(kept).predict(self.test.X[:, kept])
-        return self.measure(self.test.y, found, sample_weight=self.test.weights)
+        return self._measured(found)
+
+    def _measured(self, found):
+        with many_classes():
+            return self.measure(self.test.y, found, sample_weight=self.test.weights)
 
     def fitted(self, kept):
         return clone(self.model).fit(self.train.X[:, kept], self.train.y, sample_weight=self.train.weights)
@@ -319,9 +337,9 @@ class _GramRefit(_PlainRefit):
             if self.gram is None:
                 self.gram = _Gram(self.train.X[self.rows], self.test.X, kept)
             self.gram.keep(kept)
-            svc = self.svm.solver("precomputed").fit(self.gram.train, self.sorted, self.sorted_weights)
+            svc = solved(self.svm.solver("precomputed"), self.gram.train, self.sorted, self.sorted_weights)
             numbers = svc.predict(self.gram.test)
-        return self.measure(self.test.y, self.model.targets(numbers), sample_weight=self.test.weights)
+        return self._measured(self.model.targets(numbers))
 
 
 class _Gram:

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from tfvc.estimators.svm import WeightedLinearSVM, checked_weights, merged
+from tfvc.estimators.svm import WeightedLinearSVM, checked_weights, dense, many_classes, merged, told_once
 
 WEIGHTS = ("concepts", "label_set", "none")
 
@@ -28,8 +28,10 @@ def label_sets(y):
         (array([[1, 0],
                [1, 1]]), array([0, 1, 0]), True)
     """
-    check_classification_targets(y)
-    if type_of_target(y) != "multilabel-indicator":
+    with many_classes():
+        check_classification_targets(y)
+        kind = type_of_target(y)
+    if kind != "multilabel-indicator":
         classes, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         return classes, np.eye(len(classes), dtype=int), numbers, False
     y = np.asarray(y)
@@ -95,7 +97,7 @@ class LabelPowersetClassifier(ClassifierMixin, BaseEstimator):
     set_weights_ (K,); multilabel_; estimator_, which predicts numbers of sets; n_features_in_.
 
     Raises:
-        ValueError: NaN or infinity; targets that are neither; an argument out of range.
+        ValueError: NaN or infinity; sparse targets, or such that are neither; an argument out of range.
 
     Example:
         >>> y = [[1, 0], [1, 0], [1, 1], [1, 1]]
@@ -115,9 +117,10 @@ class LabelPowersetClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
+    @told_once()
     def fit(self, X, y, sample_weight=None):
         """Fits the classifier of the label sets. Returns self."""
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C", multi_output=True)
+        X, y = validate_data(self, X, dense(y), dtype=np.float64, order="C", multi_output=True)
         weights = checked_weights(sample_weight, X)
         used = weights > 0  # as if the others were not given: neither their sets
         X, y, weights = X[used], y[used], weights[used]
@@ -127,11 +130,15 @@ class LabelPowersetClassifier(ClassifierMixin, BaseEstimator):
 
     def learn_sets(self, y, weights):
         """Learns the label sets and their weights; returns the set's number of each row."""
-        if self.weights not in WEIGHTS:
-            raise ValueError(f"weights={self.weights!r}: expected one of {', '.join(WEIGHTS)}")
+        self.check_parameters()
         self.classes_, self.label_sets_, numbers, self.multilabel_ = label_sets(y)
         self.set_weights_ = set_weights(self.label_sets_, numbers, weights, self.weights)
         return numbers
+
+    def check_parameters(self):
+        """Raises ValueError where a parameter is out of range."""
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights={self.weights!r}: expected one of {', '.join(WEIGHTS)}")
 
     def fit_rows(self, X, numbers, weights):
         """`fit` for rows that are checked, after `learn_sets`: what the rounds of an elimination share."""
