@@ -64,6 +64,13 @@ def test_sweep_removes_what_killed_runs_left_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.part", "m"]
 
 
+def test_sweep_leaves_what_others_may_be_writing(tmp_path):
+    for name in (".export.7.part", ".predictions.csv.7.part", ".model.keras.7.part.keras"):
+        (tmp_path / name).touch()
+    files.sweep(tmp_path, but=("export", "predictions"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".export.7.part", ".predictions.csv.7.part"]
+
+
 def test_json_comes_back_and_what_is_no_json_is_named(tmp_path):
     path = tmp_path / "m.json"
     files.write_json(path, {"a": [1, math.inf], "b": "ü"})

@@ -214,7 +214,10 @@ def test_predict_takes_texts_from_a_manifest_and_decodes_what_they_change(spoken
     table.write_text("video,description\na.mp4,low water all over\nmute.mp4,\n")
     again = predict.predict(run, [table], output)
     assert decoded[2:] == [("a.mp4", "low water all over")] and again[1] == first[1]
-    files.write_json(run / "thresholds.json", {})  # another decision: nothing is kept
+    found = workdir.load(run)  # another decision: nothing is kept
+    tuned = recipe.override(found.recipe, ["second_stage.thresholds=tuned"])
+    workdir.save(run, tuned, found.facts, 0, found.split())
+    files.write_json(run / "thresholds.json", {})
     predict.predict(run, [table], output)
     assert len(decoded) == 5
 

@@ -7,6 +7,7 @@ import pytest
 from studied import raised, stopped
 
 from experiments import tweets
+from tfvc import predict, recipe, train
 
 WORDS = {1: ("flood", "storm", "quake"), 0: ("cake", "song", "party")}
 
@@ -38,6 +39,29 @@ def test_wrong_files_are_told_in_a_line(tmp_path, capsys):
     assert "no column target" in raised(tweets.listing, tmp_path / "other.csv", out)
     assert stopped(tweets.main) == 1 and capsys.readouterr().err.startswith("error: --data")
     assert not out.exists()
+
+
+def test_a_run_of_words_alone_predicts_a_manifest_without_videos(tmp_path):
+    lines = [f'{k},"The {WORDS[k % 2][k // 2 % 3]} of today",{"ab"[k % 2]}' for k in range(30)]
+    (tmp_path / "texts.csv").write_text("\n".join(["id,text,labels", *lines]) + "\n")
+    small = ["model_args.modality=text", "model_args.temporal=False", "text.embedding=learned"]
+    small += [
+        "train.epochs=12",
+        "train.batch_size=8",
+        "train.learning_rate=0.05",
+        "text.rows=3",
+        "data.frames=3",
+    ]
+    train.train(
+        recipe.get("resbilstm", overrides=small), data=str(tmp_path / "texts.csv"), workdir=tmp_path / "r"
+    )
+    (tmp_path / "more.csv").write_text('id,text\nx,a flood\ny,the party\nz,a flood\nw,"of unknown"\n')
+    rows = predict.predict(tmp_path / "r", [tmp_path / "more.csv"])
+    assert [(row["path"], row["top"][0]["label"]) for row in rows] == [("x", "b"), ("y", "a"), ("z", "b")]
+    with open(tmp_path / "r/predictions.csv.skipped.csv", newline="") as f:
+        assert list(csv.reader(f))[1:] == [["w", "none of its words is known"]]
+    (tmp_path / "more.csv").write_text("id,text\nx,a song\n")  # the text is what a row is made from
+    assert predict.predict(tmp_path / "r", [tmp_path / "more.csv"])[0]["top"][0]["label"] == "a"
 
 
 @pytest.mark.slow

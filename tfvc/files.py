@@ -59,7 +59,7 @@ def aside(path):
         _remove(temporary)
 
 
-def sweep(folder, name=""):
+def sweep(folder, name="", but=()):
     """Removes what killed runs left under a temporary name in a folder.
 
     A folder that had stepped aside, and whose successor never came, gets its name back.
@@ -67,10 +67,11 @@ def sweep(folder, name=""):
     Args:
         folder: no other process may be writing in it.
         name: only what was to become this file or folder in it; others may then write beside it.
+        but: how names begin that others may be writing meanwhile.
     """
     for left in sorted(Path(folder).glob(".*")):
         match = _ASIDE.fullmatch(left.name)  # nothing but what `aside` makes: a user's own files may lie here
-        if not match or (name and match["name"] != name):
+        if not match or (name and match["name"] != name) or match["name"].startswith(tuple(but)):
             continue
         successor = left.with_name(match["name"])
         if match["kind"] == "old" and not successor.exists():

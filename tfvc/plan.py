@@ -166,7 +166,8 @@ def _settled_stage(recipe):
     odd = next((key for key in idle if flat[key] != usual[key]), None)
     if odd:
         why = "there is no second stage" if name == "none" else "no feature is eliminated"
-        raise ValueError(f"{odd}={flat[odd]}: {why} (second_stage.name={name}); leave it out")
+        instead = ", or give second_stage.name=svm" if name == "none" else ""
+        raise ValueError(f"{odd}={flat[odd]}: {why} (second_stage.name={name}); leave it out{instead}")
     if recipe.second_stage.cv == 1:
         raise ValueError("second_stage.cv=1: one fold leaves nothing to score; expected 2 or more, or 0")
     if recipe.second_stage.stop == "printed" and recipe.second_stage.patience > 1:

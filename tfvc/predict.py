@@ -86,7 +86,8 @@ def predict(run_folder, paths, output="", overrides=(), explain="", text=""):
         for path in (output, listing):
             files.sweep(path.parent, path.name)
         texts = wanted if spoken else dict.fromkeys(wanted)
-        table = predictions.Table(output, _made_by(run, recipe), texts)
+        of_words = read_by(run.recipe) == ("text",)
+        table = predictions.Table(output, _made_by(run, recipe), texts, media=not of_words)
         todo = [path for path in wanted if not table.holds(path)]
         if len(todo) < len(wanted):
             print(f"{len(wanted) - len(todo)} of {len(wanted)} files are in {files.shown(output)} already")
@@ -317,16 +318,20 @@ def listed(paths, recipe):
 
     if not paths:
         raise ValueError("expected PATHs: video files, folders, or .csv/.jsonl manifests")
-    spoken, found = "text" in read_by(recipe), {}
+    read, found = read_by(recipe), {}
+    spoken, alone = "text" in read, read == ("text",)
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(
                 f"{path}: no such file or folder; expected a video, a folder or a manifest"
             )
         if path.is_dir() or path.suffix.lower() in (".csv", ".jsonl"):
-            data = dataclasses.replace(recipe.data, kind="manifest" if path.is_file() else "folder")
+            kind = "manifest" if path.is_file() else "folder"
+            data = dataclasses.replace(recipe.data, kind=kind, streams=",".join(read))
             clips = datasets.load(data, str(path), labelled=False).clips
-            pairs = [(Path(clip.path), clip.text if spoken else "") for clip in clips]
+            # Of words alone no file is needed: the id stands for it, and two clips may share one.
+            names = [Path(clip.id if alone else clip.path) for clip in clips]
+            pairs = [(name, clip.text if spoken else "") for name, clip in zip(names, clips, strict=True)]
         else:
             pairs = [(path, "")]
         for file, text in pairs:

@@ -17,11 +17,12 @@ class Table:
         output: Path; what it lists already stays, where it was made by the same settings.
         made_by: JSON-able: whatever the rows depend on besides the files and their texts.
         texts: path -> the words that go with the file; None where none are read. They say what is wanted.
+        media: whether files are read; else the texts alone, and the paths are but names.
     """
 
-    def __init__(self, output, made_by, texts):
+    def __init__(self, output, made_by, texts, media=True):
         self.output, self.state = output, output.with_name(f"{output.name}.state.json")
-        self.texts = texts
+        self.texts, self._media = texts, media
         self._settings = digest(made_by)
         self._seen, self._of = {}, {}  # path -> its stamp, path -> rows
         if output.is_file() and self.state.is_file():
@@ -62,6 +63,8 @@ class Table:
         files.write_json(self.state, made)  # killed before this line: all is predicted again
 
     def _stamp(self, path):
+        if not self._media:
+            return (digest(self.texts[path]),)
         try:
             status = os.stat(path)
         except OSError:

@@ -58,6 +58,11 @@ def fit(run, train, validation, notes=print):
         estimators.store.save(found, run.path / NAME)
         kept, sets = int(found.support_.sum()), len(found.estimator_.label_sets_)
         notes(f"second stage: {kept} of {vectors.shape[1]} features, {sets} label sets, C={stage.C:g}")
+        if stage.eliminate and stage.stop == "text" and kept == vectors.shape[1]:
+            notes(
+                f"no feature was dropped: {stage.patience * stage.step} fewer scored no better, and a tie "
+                "ends it; second_stage.patience or second_stage.step let it go on"
+            )
         _show(run, found)
     if stage.thresholds == "tuned":
         found, truth = _over(network, validation)

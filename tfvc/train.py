@@ -66,7 +66,7 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
     if folder.exists() and not folder.is_dir():  # known before the hours of extraction
         raise ValueError(f"--workdir={folder}: a file; expected a folder, which need not exist yet")
     with files.locked(folder, "training in"):
-        files.sweep(folder)
+        files.sweep(folder, but=("export", "predictions"))  # other commands have locks of their own
         return _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt)
 
 
@@ -211,19 +211,26 @@ def _gathered(recipe, data, seed, on_corrupt):
     return facts, split, lambda replicas: Feed(recipe, facts, split, seed, replicas)
 
 
+def _three(found):
+    return (
+        f"micro F1 {found['micro_f1']:.4f}, Hamming loss {found['hamming_loss']:.4f}, MAP {found['map']:.4f}"
+    )
+
+
 def _closing(folder, metrics):
     where = shlex.quote(str(folder))
     test, validation = metrics["test"], metrics["validation"]
     score = next(name for name in ("accuracy", "hamming_loss", "gap") if name in test)
     shown = f"{score} {test[score]:.4f}" + (f", hit@1 {test['hit_at_one']:.4f}" if score == "gap" else "")
     if score == "hamming_loss":
-        score = "micro_f1"
-        shown = f"micro F1 {test[score]:.4f}, Hamming loss {test['hamming_loss']:.4f}, MAP {test['map']:.4f}"
+        score, shown = "micro_f1", _three(test)
+    chosen = f"the network's {score} on validation" if "network" in metrics else "validation"
     if "network" in metrics:
-        shown += f" (the network alone {metrics['network'][score]:.4f})"
+        alone = metrics["network"]
+        shown += f" (the network alone: {_three(alone) if 'map' in alone else f'{alone[score]:.4f}'})"
     print(
         f"test {shown} on {test['clips']} clips "
-        f"(validation {validation[score]:.4f}, weights of epoch {validation['epoch']})\n"
+        f"({chosen} {validation[score]:.4f}, weights of epoch {validation['epoch']})\n"
         f"the run lies in {folder}\n"
         f"  evaluate: python -m tfvc.evaluate --workdir={where}\n"
         f"  predict:  python -m tfvc.predict --workdir={where} PATH...\n"
