@@ -217,7 +217,7 @@ def test_predict_takes_texts_from_a_manifest_and_decodes_what_they_change(spoken
     found = workdir.load(run)  # another decision: nothing is kept
     tuned = recipe.override(found.recipe, ["second_stage.thresholds=tuned"])
     workdir.save(run, tuned, found.facts, 0, found.split())
-    files.write_json(run / "thresholds.json", {})
+    files.write_json(run / "thresholds.json", dict.fromkeys(found.facts.classes, 0.25))
     predict.predict(run, [table], output)
     assert len(decoded) == 5
 
