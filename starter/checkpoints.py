@@ -149,10 +149,7 @@ def same_flags(train_dir, values):
 def _read(path):
     """The flags of STORED in a file, each of its kind; a model and a loss that there are."""
     remedy = "expected a folder that starter.train has written, or the flags of the model (--model=...)"
-    try:
-        tree = files.read_json(path, remedy)
-    except RecursionError:
-        raise ValueError(f"{path}: not the flags of a model, but brackets in brackets; {remedy}") from None
+    tree = files.read_json(path, remedy)
     if not isinstance(tree, dict) or "model" not in tree:
         raise ValueError(f"{path}: not the flags of a model; {remedy}")
     stored = {name: value for name, value in tree.items() if name in STORED}

@@ -53,6 +53,7 @@ def test_the_extraction_of_two_streams_is_measured_both_ways():
     assert result.details["frames"] == 2 * 6 * 2  # the demo's clips last 6 s
 
 
+@pytest.mark.slow
 def test_the_step_benchmark_measures_every_case():
     small = {"rounds": 1, "lstm_rounds": 1, "batch": 2, "lstm_batch": 2, "frames": 30}
     results = step.run(step.OPTIONS | small | {"classes": 3, "clusters": 4, "hidden": 4})
@@ -63,6 +64,7 @@ def test_the_step_benchmark_measures_every_case():
         step.run(step.OPTIONS | {"models": "MoeModel"})
 
 
+@pytest.mark.slow
 def test_the_reading_benchmark_reads_every_record_in_every_way(monkeypatch):
     here = types.SimpleNamespace(Pool=lambda count, **_: multiprocessing.pool.ThreadPool(count))
     monkeypatch.setattr(reading.multiprocessing, "get_context", lambda kind: here)  # a process takes 5 s

@@ -341,6 +341,7 @@ def _as_process(*arguments):
     assert rb"good\xff.mp4: red" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending, call", [("csv", _as_process), ("json", lambda *a: called(predict, *a))])
 def test_predict_names_files_whose_names_are_no_text(run, clips, tmp_path, ending, call):
     folder = tmp_path / os.fsdecode(b"in\xff")
@@ -446,6 +447,7 @@ def test_export_twice_and_in_bfloat16_and_from_raw_frames(run, exported, clips, 
         assert rows[0]["attention"] == [] if name == "raw" else rows[0]["attention"]
 
 
+@pytest.mark.slow
 def test_the_commands_run_and_saved_model_cli_serves_the_export(run, exported, clips, tmp_path, capsys):
     features = np.zeros((2, 3, 512), "float32")
     np.save(tmp_path / "x.npy", features)

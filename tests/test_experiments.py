@@ -108,6 +108,7 @@ def test_a_row_is_chosen_by_the_validation_part_and_reported_by_seeds(go, traine
     assert all((f / "model.keras").exists() and not (f / "checkpoints").exists() for f in folders)
 
 
+@pytest.mark.slow
 def test_what_has_a_line_is_not_run_again(go, trainer, capsys, data):
     before = go(rows=["concat", "mfb"])
     count = len(trainer.calls)

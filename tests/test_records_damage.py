@@ -118,6 +118,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 def test_records_of_another_schema_are_named_one_by_one(tmp_path):
     good = [clip(f"g{k}") for k in range(len(OTHERS))]
     path = write(tmp_path / "a", itertools.chain.from_iterable(zip(good, OTHERS.values(), strict=True)))

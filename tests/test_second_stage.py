@@ -16,7 +16,7 @@ ROWS = [Feature("frames", (None, 6)), Feature("audio", (None, 5)), Feature("text
 CLASSES = ("calm", "rain", "storm")
 WORDS = ("flood", "relief", "quiet", "sunny")
 SMALL = ("model_args.temporal=False", "model_args.dense=6", "model_args.embedding=4", "data.frames=3")
-SMALL += ("train.epochs=25", "train.batch_size=16", "train.learning_rate=0.02")
+SMALL += ("train.epochs=12", "train.batch_size=16", "train.learning_rate=0.04")
 SMALL += ("text.embedding=learned", "backbone.standardize=no")
 STAGE = ("second_stage.patience=4", "second_stage.trees=20")
 
@@ -118,6 +118,7 @@ def test_the_export_gives_final_labels_and_takes_the_second_stage_along(run):
     assert beside.support_.tolist() == second_stage.load(found).support_.tolist()
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_second_stage_goes_on_to_the_same(run, records, tmp_path, monkeypatch, capsys):
     def killed(*_):
         raise KeyboardInterrupt
@@ -153,6 +154,7 @@ def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, recor
     assert second_stage.load(workdir.load(folder)) is not None
 
 
+@pytest.mark.slow
 def test_other_settings_of_the_second_stage_need_no_other_training(run, records, tmp_path, capsys):
     folder = shutil.copytree(run, tmp_path / "run")
     before = (folder / "model.keras").read_bytes()
@@ -167,6 +169,7 @@ def test_other_settings_of_the_second_stage_need_no_other_training(run, records,
     assert len((folder / "model.keras").read_bytes()) == len(before)
 
 
+@pytest.mark.slow
 def test_thresholds_are_tuned_on_the_validation_part(records, tmp_path):
     fixed = ("second_stage.name=none", "second_stage.thresholds=tuned", "train.epochs=8")
     found = workdir.load(trained(tmp_path / "run", records, *fixed))
@@ -188,6 +191,7 @@ def test_without_a_validation_part_folds_score_and_thresholds_are_refused(record
         trained(tmp_path / "other", records, *whole, "second_stage.thresholds=tuned")
 
 
+@pytest.mark.slow
 def test_one_label_a_clip_is_softmax_and_accuracy_of_the_svm(tmp_path):
     records = make_records(tmp_path / "records", several=False)
     folder = trained(tmp_path / "run", records, "second_stage.eliminate=False", STAGE[1])

@@ -240,7 +240,7 @@ def test_flags_without_a_file_or_with_a_bad_one(tmp_path, capsys):
         ("[]", "not the flags of a model"),
         ('{"model": 3}', "model is 3"),
         ("{", "not a JSON"),
-        ("[" * 100_000, "brackets in brackets"),
+        ("[" * 100_000, "not a JSON file"),
         ('{"model": "Foo"}', "unknown model 'Foo'"),
         ('{"model": "MoeModel", "label_loss": "X"}', "unknown label_loss 'X'"),
         ('{"model": "MoeModel", "num_classes": -5}', "num_classes is -5; expected a whole number above 0"),

@@ -146,6 +146,7 @@ def test_the_program_runs_as_a_file_from_anywhere(shards, tmp_path):
     assert not own, own
 
 
+@pytest.mark.slow
 def test_stopping_and_going_on_ends_where_one_run_does(program, shards, tmp_path):
     model = ["--model=MoeModel", "--moe_num_mixtures=3", "--num_epochs=3"]
     program(shards, *model, folder="whole")

@@ -98,6 +98,7 @@ print(train.train(settings, "cpu:2"))
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_train_save_and_go_on(tmp_path):
     shards = tmp_path / "train.tfrecord"
     write(shards, [video(k) for k in range(40)])

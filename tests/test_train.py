@@ -103,6 +103,7 @@ def test_random_features_are_standardised_on_the_training_clips_alone(finished):
     np.testing.assert_allclose(layer.get_weights(), [mean, variance], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_says_what_is_in_force_and_how_to_go_on(records, tmp_path, capsys):
     train(recipe("train.epochs=1"), data=records, workdir=str(tmp_path / "run"))
     out = capsys.readouterr().out

@@ -75,6 +75,7 @@ def test_a_fifth_is_held_out_and_the_bar_decides(tmp_path, monkeypatch, capsys):
         "model_args.blocks=1",
         "train.batch_size=8",
         "text.rows=4",
+        "train.epochs=12",
         "train.learning_rate=0.02",
     ]
     assert stopped(tweets.main, *where, *[f"--set={setting}" for setting in small]) == 0

@@ -104,6 +104,7 @@ def test_a_long_clip_is_cut_into_windows_of_both_streams_and_drawn(run, tmp_path
         predict.predict(run, [tmp_path / "long.mp4"], tmp_path / "o.json", explain=tmp_path / "seen.jpg")
 
 
+@pytest.mark.slow
 def test_the_export_takes_pictures_and_sound(run, clips, capsys):
     import tensorflow as tf
 

@@ -9,7 +9,7 @@ owner makes a file of plain arrays of it, `python -m tfvc.backbones sound8.npz` 
 """
 
 from tfvc import cli
-from tfvc.backbones import soundnet_weights, weights
+from tfvc.backbones import weights
 
 
 def listing():
@@ -27,6 +27,8 @@ def listing():
 
 
 def _run(arguments):
+    from tfvc.backbones import soundnet_weights  # imports NumPy
+
     found = [line for path in arguments.paths for line in soundnet_weights.advice(path)]
     print("\n".join(found or listing()))
 
