@@ -51,3 +51,29 @@ def fit(folder, train=TRAIN, feed=batches, extra=None, seed=0, held=None):
 def assert_same(bare, weights):
     for a, b in zip(bare.get_weights(), weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def learns(net, loss, rate, rounds):
+    """Trains a network to under a tenth of its first loss in so many rounds of 25 steps, or AssertionError.
+
+    Args:
+        loss: function of whether it is training.
+    """
+    optimizer = keras.optimizers.Adam(rate)
+    optimizer.build(net.trainable_variables)
+
+    @tf.function  # Keras' fit takes four times as long for so few steps
+    def step():
+        with tf.GradientTape() as tape:
+            value = loss(True)
+        weights = net.trainable_variables
+        optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
+
+    first = float(loss(False))
+    for _ in range(rounds):
+        for _ in range(25):
+            step()
+        last = float(loss(False))
+        if last < 0.1 * first:
+            return
+    raise AssertionError(f"loss {first} -> {last}")

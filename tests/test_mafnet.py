@@ -1,5 +1,6 @@
 """mafnet and the two models beside it: every variant learns, the equations, masks, errors."""
 
+import fitted
 import keras
 import numpy as np
 import oracles
@@ -51,28 +52,13 @@ each_variant = pytest.mark.parametrize("args", VARIANTS, ids=named)
 @each_variant
 def test_every_variant_learns_one_batch(args):
     net = build(**args)
-    inputs, optimizer = batch(net), keras.optimizers.Adam(0.02)
-    optimizer.build(net.trainable_variables)
+    inputs = batch(net)
 
     def loss(training):
         out = net(inputs, training=training)["probabilities"]
         return tf.reduce_mean(keras.losses.categorical_crossentropy(LABELS, out))
 
-    @tf.function  # Keras' fit takes four times as long for so few steps
-    def step():
-        with tf.GradientTape() as tape:
-            value = loss(True)
-        weights = net.trainable_variables
-        optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
-
-    first = float(loss(False))
-    for _ in range(8):
-        for _ in range(25):
-            step()
-        last = float(loss(False))
-        if last < 0.1 * first:
-            break
-    assert last < 0.1 * first, f"loss {first} -> {last}"
+    fitted.learns(net, loss, rate=0.02, rounds=8)
 
 
 # --- the equations ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Small clips of sight, sound and text, and models on them, for the tests of raf and resbilstm."""
 
+import fitted
 import keras
 import numpy as np
 import oracles
@@ -44,8 +45,7 @@ def batch(net, seed=0):
 
 def learns(net, labels=LABELS, rate=0.03, several=True):
     """Trains on a batch to under a tenth of its first loss, or AssertionError."""
-    inputs, optimizer = batch(net), keras.optimizers.Adam(rate)
-    optimizer.build(net.trainable_variables)
+    inputs = batch(net)
     entropy = keras.losses.binary_crossentropy if several else keras.losses.categorical_crossentropy
 
     def loss(training):
@@ -53,21 +53,7 @@ def learns(net, labels=LABELS, rate=0.03, several=True):
         heads = tf.unstack(out["heads"], axis=1) if isinstance(out, dict) else [out]
         return tf.add_n([tf.reduce_mean(entropy(labels, head)) for head in heads])
 
-    @tf.function  # Keras' fit traces the network twice
-    def step():
-        with tf.GradientTape() as tape:
-            value = loss(True)
-        weights = net.trainable_variables
-        optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
-
-    first = float(loss(False))
-    for _ in range(12):
-        for _ in range(25):
-            step()
-        last = float(loss(False))
-        if last < 0.1 * first:
-            return
-    raise AssertionError(f"loss {first} -> {last}")
+    fitted.learns(net, loss, rate, rounds=12)
 
 
 def oracle(net, inputs, attentions, pool="mean", early=False):

@@ -18,7 +18,7 @@ _HALF = 0.5
 _FOLDS = 3  # where there is no validation part
 
 
-def fit(run, train, validation, notes=print):
+def fit(run, model, train, validation, notes=print):
     """Fits the second stage of a run, and tunes its thresholds, as its recipe says; draws what it did.
 
     **Source**: Pouyanfar et al. 2019 (MIPR), Algorithm 1; Pouyanfar, Wang, Chen 2019, section 2.
@@ -26,11 +26,12 @@ def fit(run, train, validation, notes=print):
 
     Args:
         run: `tfvc.workdir.Run`, trained.
+        model: its own, loaded.
         train, validation: finite datasets of (inputs, labels); validation None = there is none, and no
             threshold to be tuned.
         notes: function of a line that the run should keep.
     """
-    stage, network = run.recipe.second_stage, _network(run)
+    stage, network = run.recipe.second_stage, _network(run, model)
     for name in _MADE:  # of other settings
         (run.path / name).unlink(missing_ok=True)
     if stage.name == "svm":
@@ -63,7 +64,7 @@ def fit(run, train, validation, notes=print):
                 f"no feature was dropped: {stage.patience * stage.step} fewer scored no better, and a tie "
                 "ends it; second_stage.patience or second_stage.step let it go on"
             )
-        _show(run, found)
+        _show(run, model, found)
     if stage.thresholds == "tuned":
         found, truth = _over(network, validation)
         untuned = replace(run, recipe=replace(run.recipe, second_stage=replace(stage, thresholds="none")))
@@ -123,7 +124,7 @@ def decide(run):
     Raises:
         FileNotFoundError, ValueError: the run has not finished, or a file of it is damaged.
     """
-    network, decision = _network(run), _decision(run)
+    network, decision = _network(run, run.model()), _decision(run)
     return lambda inputs: decision(network(inputs))
 
 
@@ -170,13 +171,18 @@ def layered(run, model):
     return answer
 
 
-def measures(run, dataset):
+def measures(run, model, dataset):
     """The measures of a run's decision, and of its network alone, over a dataset of (inputs, labels).
+
+    Args:
+        run: `tfvc.workdir.Run`.
+        model: its own, loaded.
+        dataset: finite.
 
     Returns:
         two dicts, of `tfvc.multilabel.measures`; in a run with one label a clip, of `accuracy`.
     """
-    found, truth = _over(_network(run), dataset)
+    found, truth = _over(_network(run, model), dataset)
     alone = replace(run.recipe.second_stage, name="none", thresholds="none")
     network = replace(run, recipe=replace(run.recipe, second_stage=alone))
     results = []
@@ -201,7 +207,7 @@ def vectors_of(run, parts=("train", "test")):
     from tfvc.data import pipeline
 
     with_vector, found = replace(run.recipe.second_stage, name="svm"), {}
-    network = _network(replace(run, recipe=replace(run.recipe, second_stage=with_vector)))
+    network = _network(replace(run, recipe=replace(run.recipe, second_stage=with_vector)), run.model())
     for part in parts:
         source = evaluate.clips_of(run, run.recipe, part=part)[0]
         with pipeline.readable(source.folder):
@@ -242,11 +248,10 @@ def _with_vector(model):
     return keras.Model(model.input, {**given, "vector": vector})
 
 
-def _network(run):
+def _network(run, model):
     """A function: inputs -> `probabilities` (B, C) and, where a second stage reads it, `vector` (B, D)."""
     import tensorflow as tf
 
-    model = run.model()
     if run.recipe.second_stage.name != "none":
         model = _with_vector(model)
     spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in run.facts.features}
@@ -298,13 +303,13 @@ def _vectors(found, truth):
     return found["vector"].astype("float64"), (truth > 0).astype(int)
 
 
-def _show(run, stage):
+def _show(run, model, stage):
     """Writes `features.csv`, `elimination.csv`, and pictures of both."""
     from tfvc import plots
     from tfvc.models._av import PATHS_OF
     from tfvc.recipe import read_by
 
-    of = of_features(run.model(), [PATHS_OF[stream] for stream in read_by(run.recipe)])
+    of = of_features(model, [PATHS_OF[stream] for stream in read_by(run.recipe)])
     kept = stage.support_
     rows = zip(range(len(of)), of, stage.importances_.tolist(), kept.astype(int).tolist(), strict=True)
     files.write_csv(run.path / "features.csv", [["feature", "modality", "importance", "kept"], *rows])

@@ -36,9 +36,7 @@ def served(run, model, networks):
         values = tf.reduce_mean(tf.cast(values, "float32"), 1) if size > 1 else values[:, 0]
         lit = tf.reduce_any(frames != 0, axis=(2, 3, 4))
         lit = tf.reduce_any(tf.reshape(lit, (-1, row.shape[0], size)), 2)
-        if (
-            run.recipe.data.sampling == "even"
-        ):  # all T are there, or none: a clip that fades out is no padding
+        if run.recipe.data.sampling == "even":  # all T are there, or none: one that fades out is no padding
             return padded(values, tf.repeat(tf.reduce_any(lit, 1, keepdims=True), row.shape[0], 1), row)
         return padded(values, to_last(lit), row)
 

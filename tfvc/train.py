@@ -150,11 +150,12 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
         run = workdir.load(folder)
-        test = training.measure(run.classifier(), held_out, recipe.train, facts.multi_label)
+        saved = run.model()
+        test = training.measure(saved, held_out, recipe.train, facts.multi_label)
         alone = {}
         if facts.kind != "yt8m" and second_stage.decides(run):
-            second_stage.fit(run, feed.once("train"), feed.once("validation"), facts.say)
-            decided, alone = second_stage.measures(run, held_out)
+            second_stage.fit(run, saved, feed.once("train"), feed.once("validation"), facts.say)
+            decided, alone = second_stage.measures(run, saved, held_out)
             test |= decided
             workdir.save(folder, recipe, facts, seed, split)  # with what the second stage said
     reported = progress.best_epoch if recipe.train.report == "best" else progress.epoch
