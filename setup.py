@@ -37,7 +37,16 @@ setup(
     extras_require={
         # Its plugins load on TensorFlow 2.16 only, hence no hard dependency: http:// and s3:// records.
         "io": ["tensorflow-io>=0.37.1,<0.38"],
+        # Only beside TensorFlow 2.16's protobuf: it takes none from 7 on, which the newest TensorFlow has.
+        "beam": ["apache-beam>=2.77,<3"],
         "cuda": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
-        "dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "pytest-xdist>=3.7,<4", "ruff>=0.8,<1"],
+        "fuzz": ["atheris>=3,<4"],  # python -m experiments.fuzz; wheels for Linux on x86-64
+        "dev": [
+            "jax>=0.4.30,<1",  # layers and models run on it too
+            "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",
+            "pytest-xdist>=3.7,<4",
+            "ruff>=0.8,<1",
+        ],
     },
 )

@@ -18,6 +18,7 @@ _FLAGS = {
     "json_prediction_files_pattern": ("string", "", "the JSON files, as predictions/prediction.results-*"),
     "csv_output_file": ("string", "", "the CSV file to write"),
 }
+_LONGEST = 1 << 24  # bytes of a line: a file without line breaks must not eat the machine
 _KEYS = ("video_id", "class_indexes", "predictions")
 
 
@@ -47,8 +48,12 @@ def convert(pattern, csv_output_file):
     with files.aside(csv_output_file) as temporary, open(temporary, "wb") as out:
         out.write(submissions.VIDEO_HEADER)
         for path in paths:
-            with open(path, encoding="utf-8") as f:
-                for number, line in enumerate(f, 1):
+            with open(path, "rb") as f:
+                for number, line in enumerate(iter(lambda f=f: f.readline(_LONGEST), b""), 1):
+                    if len(line) == _LONGEST:
+                        raise ValueError(
+                            f"{path}, line {number}: over {_LONGEST} bytes; expected a video a line"
+                        )
                     if line.strip():
                         out.write(_converted(line, f"{path}, line {number}"))
                         count += 1
@@ -57,13 +62,14 @@ def convert(pattern, csv_output_file):
 
 def _converted(line, where):
     try:
-        tree = json.loads(line)
+        tree = json.loads(line.decode("utf-8"))
         video, classes, scores = (tree[key] for key in _KEYS)
         pairs = " ".join(f"{int(c)} {float(p):f}" for c, p in zip(classes, scores, strict=True))
         return f"{video},{pairs}\n".encode()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        why = files.printable(files.first_line(error))
         raise ValueError(
-            f"{where}: {files.first_line(error)}; expected a JSON object with {', '.join(_KEYS)}, the "
+            f"{where}: {why}; expected a JSON object with {', '.join(_KEYS)}, the "
             "last two lists of the same length"
         ) from None
 

@@ -165,8 +165,9 @@ def _whole(source, located, copies, fault):
 
     path, zipped, size = located
     at, count, where = 0, 0, " (in the unpacked file)" if zipped else ""
+    first = path if size < 0 or sources.harmless(path, zipped) else os.devnull
     with contextlib.suppress(tf.errors.OpError):
-        for record in tf.data.TFRecordDataset(path, "GZIP" if zipped else "", _READ).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(first, "GZIP" if zipped else "", _READ).as_numpy_iterator():
             yield at, record, where
             at, count = at + len(record) + salvage.FRAMING, count + 1
     if at == size > 0:

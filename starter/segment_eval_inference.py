@@ -170,7 +170,9 @@ def _rated(data_pattern):
 
     labels, copies = {}, sources.Copies()
     for name in records.files(data_pattern):
-        path, zipped, _ = sources.locate(name, copies)
+        path, zipped, size = sources.locate(name, copies)
+        if size >= 0 and not sources.harmless(path, zipped):
+            raise ValueError(f"{files.shown(name)}: damaged (the length of a record); mend or remove it")
         try:
             for batch in tf.data.TFRecordDataset(path, "GZIP" if zipped else "").batch(_BATCH):
                 labels.update(_parsed(batch, files.shown(name)))

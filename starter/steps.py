@@ -11,7 +11,6 @@ import tensorflow as tf
 from starter import eval_util
 from starter.checkpoints import KEEP, SUBFOLDER
 from tfvc import checkpoints
-from tfvc.callbacks import Stopped
 
 EVERY = 10  # steps from one look at Hit@1, PERR and GAP to the next, as in the original
 SAVE_SECONDS = 15 * 60
@@ -35,19 +34,23 @@ class Steps(keras.callbacks.Callback):
         signals: `tfvc.callbacks.Signals`, looked at after each step.
         max_steps: stop at this step; None = at the end of the data.
         export_model_steps: see above.
+        crew: `tfvc.workers.Crew`; the chief alone writes, and a signal to one stops all, at the same step.
+        ending: `tfvc.data.sharing.Ending` of this worker's batches: the first that has no more stops all.
 
     Raises, at a step whose loss is not finite, a ValueError that names it, and `Stopped` after a signal.
     """
 
-    def __init__(self, folder, network, progress, wait, signals, max_steps, export_model_steps):
+    def __init__(self, folder, network, progress, wait, signals, max_steps, export_model_steps, crew, ending):
         super().__init__()
+        self._crew, self._ending = crew, ending
         self._folder, self._network, self._progress = Path(folder), network, progress
         self._wait, self._signals = wait, signals
         self._max_steps, self._export_steps = max_steps, export_model_steps
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = tf.summary.create_file_writer(str(folder)) if crew.chief else None
         self._exported, self._saved = None, progress.step if progress.step else None
         self._saved_at = self._begun = time.perf_counter()
         self.taken = 0  # steps of this sitting
+        self.over = False  # whether a worker has no more data
 
     def on_train_batch_begin(self, batch, logs=None):
         # Here, not at the end of the step before: the time of a checkpoint is not the model's.
@@ -71,15 +74,19 @@ class Steps(keras.callbacks.Callback):
         else:
             hit, perr, gap = _measured(np.asarray(seen.predictions), np.asarray(seen.labels))
             print(f"{line} | Hit@1: {hit:.2f} PERR: {perr:.2f} GAP: {gap:.2f}", flush=True)
-            self._summarise(step, loss, speed, hit, perr, gap)
+            if self._writer:
+                self._summarise(step, loss, speed, hit, perr, gap)
         due = step % EVERY == 0 and (self._exported is None or step - self._exported >= self._export_steps)
         if due:
             self._exported = step
-        if due or self._signals.caught or time.perf_counter() - self._saved_at >= SAVE_SECONDS:
+        if due or time.perf_counter() - self._saved_at >= SAVE_SECONDS:
             self._save()
-        if self._signals.caught:
-            raise Stopped(self._signals.caught)
-        if self._max_steps and step >= self._max_steps:
+        # One that came while it was saved, too.
+        caught, self.over = self._crew.largest(self._signals.caught, self._ending.last == self.taken)
+        if caught:
+            self._save()
+        self._signals.obey(caught)
+        if self.over or (self._max_steps and step >= self._max_steps):
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
@@ -92,11 +99,12 @@ class Steps(keras.callbacks.Callback):
 
     def close(self):
         """Hands the summaries to the file system."""
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     def _save(self):
         step, now = self._progress.step, time.perf_counter()
-        if step == self._saved:
+        if step == self._saved or not self._crew.chief:
             return
         self._progress.seconds += now - self._saved_at
         checkpoints.save(self._folder / SUBFOLDER, self._network, self.model.optimizer, self._progress, KEEP)

@@ -18,6 +18,7 @@ VIDEO_HEADER = b"VideoId,LabelConfidencePairs\n"
 SEGMENT_HEADER = b"Class,Segments\n"
 _ENTRY = np.dtype([("class", "i4"), ("score", "f4"), ("video", "i4"), ("start", "i4")])
 _PRUNE = 1 << 22  # entries (16 bytes each) that may wait until the ranking is cut
+_LONGEST = 1 << 24  # bytes that are taken of such a file
 _SECONDS = 30  # to wait for a file of class ids
 
 
@@ -159,13 +160,15 @@ def class_mask(source, num_classes):
     """
     mask = np.zeros(num_classes, "float32")
     for number, line in enumerate(_read(source).splitlines(), 1):
-        if not line.strip().isdecimal():
+        digits = line.strip()
+        if not digits.isdecimal():
             continue
-        if int(line) >= num_classes:
+        index = int(digits) if len(digits) < 20 else num_classes  # Python reads no more than 4,300 digits
+        if index >= num_classes:
             raise ValueError(
-                f"{source}, line {number}: class {int(line)}; the model has 0 to {num_classes - 1}"
+                f"{source}, line {number}: class {digits[:20]}; the model has 0 to {num_classes - 1}"
             )
-        mask[int(line)] = 1
+        mask[index] = 1
     if not mask.any():
         raise ValueError(f"{source}: lists no class; expected one number a line")
     return mask
@@ -173,11 +176,10 @@ def class_mask(source, num_classes):
 
 def _read(source):
     if not source.startswith(("http://", "https://")):
-        with open(source, encoding="utf-8-sig", errors="replace") as f:
-            return f.read()
+        return files.read_whole(source).decode("utf-8-sig", "replace")
     try:
         with urllib.request.urlopen(source, timeout=_SECONDS) as answer:
-            return answer.read().decode("utf-8-sig", "replace")
+            return answer.read(_LONGEST).decode("utf-8-sig", "replace")
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise ValueError(
             f"{source}: cannot be fetched ({files.first_line(error)}); give a local copy by "

@@ -1,6 +1,7 @@
 """Trains a model on YouTube-8M records: `python -m starter.train`."""
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -12,6 +13,7 @@ if not __package__:  # run as a file: `starter` is found from the root, nothing 
 
 from starter import checkpoints, flags, models
 from tfvc import files
+from tfvc import strategy as strategies
 from tfvc.recipe import differences
 
 _DOC = """Trains a model on records of YouTube-8M, or goes on where an earlier run in --train_dir stopped.
@@ -59,7 +61,8 @@ def train(settings, strategy=""):
 
     Args:
         settings: object with one attribute for each name of `FLAGS`.
-        strategy: `cpu:N` for N replicas on logical CPUs, for tests; "" = what `num_gpu` says.
+        strategy: `cpu:N` for N replicas on logical CPUs, for tests; "" = what `num_gpu` says, or where the
+            environment has TF_CONFIG, `multiworker`.
 
     Returns:
         int, the global step.
@@ -70,6 +73,9 @@ def train(settings, strategy=""):
         FileNotFoundError: no file matches.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was saved.
     """
+    strategy = strategy or ("multiworker" if os.environ.get("TF_CONFIG") else "")
+    if strategy and not strategies.is_chief(strategy):  # which holds the lock, and alone writes
+        return _begin(_folder(settings.train_dir), settings, strategy)
     with _locked(settings.train_dir) as folder:
         files.sweep(folder, checkpoints.FLAGS_FILE)
         return _begin(folder, settings, strategy)
@@ -78,13 +84,7 @@ def train(settings, strategy=""):
 @contextlib.contextmanager
 def _locked(train_dir):
     """Yields the folder of a flag, which no other training uses meanwhile."""
-    said, folder = f"--train_dir={train_dir}", Path(train_dir)
-    if not train_dir:
-        raise ValueError("--train_dir: empty; expected a folder, which need not exist yet")
-    if "://" in train_dir:
-        raise ValueError(f"{said}: no local folder; train into one, and copy it there afterwards")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{said}: a file; expected a folder, which need not exist yet")
+    said, folder = f"--train_dir={train_dir}", _folder(train_dir)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.locked(folder, "training in"))
@@ -94,12 +94,37 @@ def _locked(train_dir):
         yield folder
 
 
+def _folder(train_dir):
+    """The folder of a flag."""
+    said, folder = f"--train_dir={train_dir}", Path(train_dir)
+    if not train_dir:
+        raise ValueError("--train_dir: empty; expected a folder, which need not exist yet")
+    if "://" in train_dir:
+        raise ValueError(f"{said}: no local folder; train into one, and copy it there afterwards")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{said}: a file; expected a folder, which need not exist yet")
+    return folder
+
+
 def _begin(folder, settings, strategy):
+    from tfvc.workers import Crew
+
+    devices = _devices(settings.num_gpu, strategy)  # before anything else touches a device
+    crew = Crew(devices)
+    with crew.standing(
+        f"start all workers again by the same command, to go on from a checkpoint in {folder}"
+    ):
+        step = _fit(folder, settings, devices, crew)
+        crew.wait()
+        return step
+
+
+def _fit(folder, settings, devices, crew):
     from starter import steps
     from tfvc import callbacks, training
     from tfvc.data import records
+    from tfvc.data.sharing import Ending
 
-    devices = _devices(settings.num_gpu, strategy)  # before anything else touches a device
     # All that can be wrong is found before a file of an earlier run is touched.
     _check(settings)
     described = flags.chosen(settings, checkpoints.STORED)
@@ -108,34 +133,42 @@ def _begin(folder, settings, strategy):
     size = settings.batch_size * devices.num_replicas_in_sync
     training.start(settings.seed)
     report = records.Report()
-    batches = _batches(settings, size, devices.num_replicas_in_sync > 1, report)
+    batches = _batches(settings, size, devices.num_replicas_in_sync > 1, report, crew.share)
     with training.precision(settings.precision), devices.scope():
         model = _model(settings, size)
     parameters = model.network.count_params()
     print(f"{settings.model}: {parameters:,} parameters; batches of {size}", flush=True)
-    progress, seen = _resume(folder, settings, size, model)
-    if settings.start_new_model:
+    progress, seen = crew.in_turn(lambda: _resume(folder, settings, size, model, crew.chief))
+    told = {"flags": described | progress.about["settings"], "step": progress.step}
+    crew.agree(told, f"start all by the same command; all must read one --train_dir ({folder})")
+    if settings.start_new_model and crew.chief:
         for line in checkpoints.clear(folder):
             print(line)
     fresh = not (folder / checkpoints.FLAGS_FILE).exists()
-    checkpoints.write_flags(folder, described)
+    if crew.chief:
+        checkpoints.write_flags(folder, described)
+    crew.see("--train_dir", folder / checkpoints.FLAGS_FILE)
     if settings.max_steps and progress.step >= settings.max_steps:
         print(f"step {progress.step}: --max_steps={settings.max_steps} is reached already")
         return progress.step
 
-    wait, signals = callbacks.DataWait(), callbacks.Signals()
+    wait, signals, ending = callbacks.DataWait(), callbacks.Signals(), Ending()
     limits = (settings.max_steps, settings.export_model_steps)
-    log = steps.Steps(folder, model.network, progress, wait, signals, *limits)
+    log = steps.Steps(folder, model.network, progress, wait, signals, *limits, crew, ending)
+    left = batches.skip(seen)
+    left = crew.placed(wait.wrap(ending.wrap(left) if crew.count > 1 else left))
     try:
         with signals, records.readable(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Your input ran out of data")  # no batch left: said below
-            model.fit(wait.wrap(batches.skip(seen)), verbose=0, callbacks=[log], shuffle=False)
+            model.fit(left, verbose=0, callbacks=[log], shuffle=False)
     except callbacks.Stopped:
         print(f"saved at step {progress.step}; the same command goes on from there")
         raise
     finally:
         log.close()
-        if fresh and not progress.step:  # nothing was trained: a mended command line must not be refused
+        if (
+            fresh and not progress.step and crew.chief
+        ):  # nothing was trained: a mended command line must not be refused
             checkpoints.clear(folder)
     if report.faults:
         print(report.summary())
@@ -143,7 +176,7 @@ def _begin(folder, settings, strategy):
         raise ValueError(f"--train_data_pattern={settings.train_data_pattern}: not one batch of {size}")
     if not log.taken:
         print(f"all passes over the data are done; ask for more by --num_epochs (now {settings.num_epochs})")
-    elif not model.stop_training:
+    elif log.over or not model.stop_training:
         print("Done training -- epoch limit reached.")
     waited = f"waited for data {log.wait_share():.0%} of the time"
     print(f"step {progress.step}: the run lies in {folder}; {waited}")
@@ -195,10 +228,10 @@ def _devices(num_gpu, strategy):
     """The `tf.distribute.Strategy` of `--num_gpu`; it says what it uses."""
     import tensorflow as tf
 
-    from tfvc import strategy as strategies
-
     if strategy:
-        return strategies.scope(strategy)
+        devices = strategies.scope(strategy)
+        print(f"strategy {strategy}: {devices.num_replicas_in_sync} replicas, each with a whole batch")
+        return devices
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) > num_gpu:  # the others stay free, their memory too
         tf.config.set_visible_devices(gpus[:num_gpu], "GPU")
@@ -210,10 +243,11 @@ def _devices(num_gpu, strategy):
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
-def _resume(folder, settings, size, model):
+def _resume(folder, settings, size, model, tidy):
     """Where the run stands: its Progress, and how many of the batches it has seen already.
 
-    The newest checkpoint of ours is put back, else one of TensorFlow 1, else nothing.
+    The newest checkpoint of ours is put back, else one of TensorFlow 1, else nothing. `tidy`: what a kill
+    left behind is removed.
     """
     from tfvc.checkpoints import Progress, load, prune
 
@@ -244,8 +278,9 @@ def _resume(folder, settings, size, model):
     else:
         print(f"  {now['optimizer']} starts fresh")
         optimizer.iterations.assign(progress.step)
-    files.sweep(folder / checkpoints.SUBFOLDER)
-    prune(folder / checkpoints.SUBFOLDER, checkpoints.KEEP, progress.step)
+    if tidy:
+        files.sweep(folder / checkpoints.SUBFOLDER)
+        prune(folder / checkpoints.SUBFOLDER, checkpoints.KEEP, progress.step)
     if any(past[name] != now[name] for name in {*_ORDER, "examples_a_step"} - {"num_readers"}):
         print("  the data begins anew")
         first = progress.step
@@ -268,7 +303,7 @@ def _begin_from(settings, path, network, optimizer):
     return step
 
 
-def _batches(settings, size, drop_remainder, report):
+def _batches(settings, size, drop_remainder, report, share):
     """All passes over the data, as batches of (inputs, labels[, label weights])."""
     import tensorflow as tf
 
@@ -284,6 +319,7 @@ def _batches(settings, size, drop_remainder, report):
         drop_remainder=drop_remainder,
         on_corrupt=settings.on_corrupt,
         report=report,
+        share=share,
     )
     options = tf.data.Options()
     if "num_readers" in getattr(settings, "given", ()):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfvc import names
+from tfvc.trainee import InStep, summed
 
 
 @keras.saving.register_keras_serializable(package="starter")
@@ -63,7 +64,7 @@ def optimizer(name, rate):
     return OPTIMIZERS[name](rate)
 
 
-class Trainer(keras.Model):
+class Trainer(InStep):
     """A network with the original's step; `fit` it on batches of (inputs, labels[, label_weights]).
 
         loss = label loss + regularization_penalty * sum of the network's own losses
@@ -96,22 +97,12 @@ class Trainer(keras.Model):
     """
 
     def __init__(self, network, label_loss, regularization_penalty=1.0, clip_gradient_norm=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.network = network
+        super().__init__(network, **kwargs)
         # Its sum: Keras divides a mean by the number of replicas, the original does not.
         self.label_sum = type(label_loss).from_config(label_loss.get_config() | {"reduction": "sum"})
         self.regularization_penalty = regularization_penalty
         self.clip_gradient_norm = clip_gradient_norm
         self.seen = types.SimpleNamespace()
-        self.build(network.input_shape)
-
-    def build(self, input_shape):
-        """Nothing to make: the network is built."""
-        self.built = True
-
-    def call(self, inputs, training=None):
-        """Probabilities of a batch."""
-        return self.network(inputs, training=training)
 
     def train_step(self, data):
         """One update; returns what `seen` holds."""
@@ -123,14 +114,12 @@ class Trainer(keras.Model):
             penalty = tf.add_n(self.losses) if self.losses else tf.zeros([])
             total = loss + self.regularization_penalty * penalty
         variables = self.trainable_variables
-        gradients = tape.gradient(total, variables)
+        gradients = summed(tape.gradient(total, variables))
         replica = tf.distribute.get_replica_context()
         count = replica.num_replicas_in_sync
         if count > 1:
-            known = [g for g in gradients if g is not None]
-            summed = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, known))
-            gradients = [None if g is None else next(summed) for g in gradients]
-            predictions, labels = (replica.all_gather(t, 0) for t in (predictions, labels))
+            # A copy: what comes from the data lies on no device yet, and by several workers TensorFlow asks.
+            predictions, labels = (replica.all_gather(tf.identity(t), 0) for t in (predictions, labels))
         if self.clip_gradient_norm > 0:
             gradients = [
                 None if g is None else tf.clip_by_norm(g, self.clip_gradient_norm) for g in gradients
@@ -138,7 +127,8 @@ class Trainer(keras.Model):
         # Keras adds the replicas' gradients up (once more): a share each, then.
         gradients = [None if g is None else g / count for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return {"loss": loss, "regularization": penalty, "predictions": predictions, "labels": labels}
+        seen = {"loss": loss, "regularization": penalty, "predictions": predictions, "labels": labels}
+        return self.told(seen)
 
     def make_train_function(self, force=False):
         """Keras' function of one step, whose tensors go to `seen`: Keras makes numbers of what it returns."""

@@ -1,5 +1,6 @@
 """What every test shares: where ../shared lies, a cache of its own, and the count of what was skipped."""
 
+import gc
 import http.server
 import os
 import re
@@ -41,6 +42,27 @@ def own_cache(tmp_path_factory):
     """The user's cache is neither read nor written by tests; the demo set is drawn once a session."""
     os.environ["TFVC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.pop("TFVC_WEIGHTS", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def light_collector():
+    """Hundreds of small networks are traced for a few steps each; the garbage collector's walks over all of
+    TensorFlow are a good part of that."""
+    import tensorflow  # noqa: F401 - frozen with the rest
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light_graphs(request):
+    """So is Grappler's search for a faster graph. Commands in processes of their own keep it, and modules
+    with `GRAPPLER = True`: numbers against the originals', or bytes against a process."""
+    import tensorflow as tf
+
+    whole = getattr(request.module, "GRAPPLER", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not whole})
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 from conftest import ROOT
 
 from tfvc import recipe as recipes
+from tfvc import workdir
 from tfvc.data import datasets, schema, shards
 from tfvc.recipe import Feature
 
@@ -58,3 +59,12 @@ def command(*arguments, **options):
     line = [sys.executable, "-m", "tfvc.train", *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(line, cwd=ROOT, env=environment, **streams, **options)
+
+
+def flags(records, folder, *overrides):
+    """What the command is given."""
+    return [f"--data={records}", f"--workdir={folder}", *(f"--set={o}" for o in (*SMALL, *overrides))]
+
+
+def weights_of(folder):
+    return workdir.load(folder).model().get_weights()

@@ -9,7 +9,16 @@ import pytest
 
 from experiments import benchmarks
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import bilinear, extraction, mafnet_extraction, reading, step
+from experiments.benchmarks import (
+    _paper,
+    backends,
+    bilinear,
+    extraction,
+    mafnet_extraction,
+    reading,
+    scale,
+    step,
+)
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -64,10 +73,15 @@ def test_the_step_benchmark_measures_every_case():
         step.run(step.OPTIONS | {"models": "MoeModel"})
 
 
-@pytest.mark.slow
-def test_the_reading_benchmark_reads_every_record_in_every_way(monkeypatch):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """A process of its own takes 5 s."""
     here = types.SimpleNamespace(Pool=lambda count, **_: multiprocessing.pool.ThreadPool(count))
-    monkeypatch.setattr(reading.multiprocessing, "get_context", lambda kind: here)  # a process takes 5 s
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: here)
+
+
+@pytest.mark.slow
+def test_the_reading_benchmark_reads_every_record_in_every_way(in_this_process):
     small = {"rounds": 1, "shards": 2, "records": 3, "passes": 2, "batch_size": 5}
     results = reading.run(reading.OPTIONS | small)
     assert [r.bar for r in results] == [2.0, 0.75, None, None, None, None] and all(
@@ -81,3 +95,71 @@ def test_the_bilinear_benchmark_measures_every_case():
     results = bilinear.run(bilinear.OPTIONS | small)
     assert all(r.value > 0 for r in results) and [r.bar for r in results] == [1 / 1.3, None, None, None]
     assert set(results[0].details["seconds"]) == {"ours", "projections"}
+
+
+@pytest.mark.slow
+def test_the_scale_benchmark_goes_through_all_the_data_of_each_size(in_this_process):
+    small = {"cases": "read_frames,clips_kept,extract", "factors": "1,2", "steps": 0}
+    small |= {"shards": 2, "frame": 3, "short": 3, "video": 3, "means": 3, "few": 4, "clips": 64}
+    results = scale.run(scale.OPTIONS | small | {"media": 4, "seconds": 2})
+    counts = {r.details["case"]: [row["count"] for row in r.details["rows"]] for r in results}
+    assert counts == {
+        "read_frames": [6, 12],
+        "clips_kept": [64, 128],
+        "extract": [4, 8],
+    }
+    assert "| tfvc.extract, short clips |" in scale.page(results)
+    with pytest.raises(ValueError, match="did you mean"):
+        scale.run(scale.OPTIONS | {"cases": "extrat"})
+
+
+def test_what_must_be_kept_is_taken_off_before_memory_is_compared():
+    def rows(*peaks):
+        counts = (1_000_000, *(10_000_000, 100_000_000)[1 - len(peaks) :])
+        return [
+            {"count": n, "rate": 1.0, "peak": p, "before": 0.0, "end": 0.0}
+            for n, p in zip(counts, peaks, strict=True)
+        ]
+
+    assert scale._result("read_frames", rows(1000.0, 1100.0), [1, 100]).verdict == "met"
+    assert scale._result("read_frames", rows(1000.0, 1101.0), [1, 100]).verdict == "missed"
+    assert scale._result("read_frames", rows(1000.0, 1200.0, 1000.0), [1, 10, 100]).verdict == "missed"
+    kept = scale._result("starter_eval", rows(1160.0, 17000.0), [1, 100])
+    assert kept.value == pytest.approx(1.0) and kept.details["slope"] == pytest.approx(160)
+
+
+def test_the_whole_set_on_paper():
+    assert _paper.reading(1, 1e9, 1e9) == pytest.approx(1.7e12 / 1e9 / 3600)  # the link
+    assert _paper.reading(2, 1000, 1e12) == pytest.approx(6.1e6 / 1000 / 3600 / 2)  # the processor
+    alone = _paper.training(1, 1000, 1000, 1e6, 100, 1e12)
+    assert alone == pytest.approx(6.1e6 * 2 / 1000 / 3600)  # reads, then computes; nothing to add up
+    four = _paper.training(4, 1000, 1000, 1e6, 100, 1e9, "video")
+    sums = 6.1e6 / 100 / 4 * 2 * 3 / 4 * 4e6 / 1e9 / 3600
+    assert four == pytest.approx(alone / 4 + sums)
+    steps = {n: {"rate": 100.0, "parameters": 10, "batch": 128} for n in [*_paper.MODELS, "InceptionV3"]}
+    text = "\n".join(_paper.page(5000, 50000, steps))
+    assert "| 1 | 170.8 |" in text and text.count("| 64 |") == 3 and text.count("(computed)") == 3
+
+
+def test_the_backends_benchmark_measures_models_and_compares_two_runs(tmp_path):
+    small = {
+        "rounds": 1,
+        "batch": 2,
+        "frames": 3,
+        "width": 8,
+        "classes": 3,
+        "models": "attention_cluster,MoeModel",
+    }
+    options = backends.OPTIONS | small
+    results = backends.run(options)
+    assert len(results) == 4 and all(r.value > 0 for r in results)
+    benchmarks.write(tmp_path / "here", "backends", options, results)
+    ratios = backends.run(options | {"against": f"{tmp_path}/here.json"})[4:]
+    assert [r.name for r in ratios[:2]] == [
+        "attention_cluster: forward: tensorflow / tensorflow",
+        "attention_cluster: training step: tensorflow / tensorflow",
+    ]
+    with pytest.raises(ValueError, match="width 8; expected 16, as here"):
+        backends.run(options | {"against": f"{tmp_path}/here.json", "width": 16})
+    with pytest.raises(FileNotFoundError, match="against=nowhere.json: no such file"):
+        backends.run(options | {"against": "nowhere.json"})

@@ -16,6 +16,7 @@ from tfvc import encoders, extract, files, recipe, workdir
 from tfvc.data import ahead, datasets, demo, schema, shards, video
 from tfvc.encoders import Encoders
 
+GRAPPLER = True  # see conftest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = [
     "backbone.name=mobilenet_v2",

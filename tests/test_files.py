@@ -1,5 +1,6 @@
 """A file or folder appears under its name only when it is whole."""
 
+import errno
 import math
 import signal
 import subprocess
@@ -54,6 +55,14 @@ def test_a_block_that_writes_nothing_is_an_error_and_leaves_what_was_there(tmp_p
     with pytest.raises(FileNotFoundError, match="model"), files.aside(folder):
         pass
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_full_disk_is_told_with_the_place_that_is_full_and_not_with_what_was_to_be_made(tmp_path):
+    for inner in (files.scratch, lambda: files.aside(tmp_path / "b")):
+        with pytest.raises(OSError) as error, files.aside(tmp_path / "a"), inner() as place:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert files.final(error.value.filename) == files.final(place)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sweep_removes_what_killed_runs_left_and_nothing_else(tmp_path):

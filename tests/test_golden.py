@@ -16,6 +16,7 @@ import pytest
 from conftest import SHARED, shared_path
 from golden import read
 
+GRAPPLER = True  # see conftest
 RESOLVED = {2, 3, 4, 5, 6}
 
 _GIVEN = os.environ.get("TFVC_GOLDEN")

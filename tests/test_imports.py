@@ -36,12 +36,16 @@ ARROWS = {
     "tfvc.data.ucf51": {"tfvc.cli", "tfvc.recipe", "tfvc.data", "absl"},
     "tfvc.plan": {"tfvc.names", "tfvc.recipe", "tfvc.workdir", "tfvc.strategy"}
     | {"tfvc.backbones", "tfvc.data"},
+    "tfvc.beam": {"apache_beam", "grpc", "tensorflow", "tqdm", "tfvc", "tfvc.cli", "tfvc.encoders"}
+    | {"tfvc.extract", "tfvc.names", "tfvc.recipe", "tfvc.data"},
     "tfvc.feed": {"tensorflow", "tfvc.names", "tfvc.data"},
     "tfvc.training": _FIT
     | {"tfvc.recipe", "tfvc.losses", "tfvc.metrics", "tfvc.optimizers", "tfvc.workdir"}
-    | {"tfvc.updates"},
+    | {"tfvc.updates", "tfvc.trainee", "tfvc.workers"},
     "tfvc.optimizers": {"keras", "tfvc.names"},
-    "tfvc.updates": {"keras", "tensorflow"},
+    "tfvc.updates": {"keras", "tfvc.trainee"},
+    "tfvc.trainee": {"keras", "tensorflow", "tfvc.workers"},
+    "tfvc.workers": {"tensorflow", "tfvc.data.sharing"},
     "tfvc.callbacks": _FIT,
     "tfvc.checkpoints": _FIT,
     "tfvc.losses": {"keras"},
@@ -51,7 +55,7 @@ ARROWS = {
     "tfvc.estimators": {"sklearn", "scipy", "tfvc.files", "tfvc.layers", "tfvc.estimators"},
     "tfvc.multilabel": {"sklearn"},
     "tfvc.predictions": {"tfvc.files", "tfvc.recipe"},
-    "tfvc.strategy": {"tensorflow", "tfvc.names"},
+    "tfvc.strategy": {"tensorflow", "tfvc.names", "tfvc.workers"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
     "tfvc.explain": {"tfvc.files", "tfvc.plots", "tfvc.recipe", "tfvc.data"},
     "tfvc.encoders": {"tfvc.recipe", "tfvc.backbones", "tfvc.data"},
@@ -59,7 +63,7 @@ ARROWS = {
 }
 _COMMAND = {"tfvc", "keras", "tensorflow", "absl", "sklearn", "tqdm"}
 COMMANDS = ("train", "extract", "evaluate", "predict", "export", "convert")
-_HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "av")
+_HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "av", "apache_beam")
 
 
 def imports(path, top_only=False):

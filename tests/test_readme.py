@@ -17,8 +17,13 @@ STARTER = (ROOT / "starter/README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"python -m ((?:tfvc|starter)\.\w+[^`#\n]*)", README + STARTER)))
 
 
+# Of the two workers of the example, the first.
+CREW = '{"cluster": {"worker": ["a:9800", "b:9800"]}, "task": {"type": "worker", "index": 0}}'
+
+
 def run(*arguments, cwd=ROOT):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env |= {"TF_CONFIG": CREW} if "--strategy=multiworker" in arguments else {}
     done = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
     )

@@ -190,6 +190,15 @@ def test_http_addresses_are_read_or_one_line_says_why_not(tmp_path, serve, capsy
 # --- order --------------------------------------------------------------------------------------------------
 
 
+def test_files_behind_those_that_are_read_are_not_opened_yet(tmp_path, monkeypatch):
+    opened, plain = [], records._Reader._open
+    monkeypatch.setattr(records._Reader, "_open", lambda self, i: (opened.append(i), plain(self, i))[1])
+    source = records.Records(shards(tmp_path, count=40, each=2), ROWS, CLASSES)
+    next(iter(records.batches(source, 2, shuffle=True)))
+    # Each opened file fills a window of its own: eight at once, and what follows those that have ended.
+    assert len(set(opened)) <= 12  # 24 with `num_parallel_calls`
+
+
 def test_a_shuffled_order_follows_from_seed_and_epoch_alone(tmp_path):
     pattern = shards(tmp_path, 3, 100)
     straight = names(pattern)

@@ -1,22 +1,21 @@
-"""The command: from records of the real writer to a run, killed and started again."""
+"""From records of the real writer to a run, and again in its folder."""
 
+import contextlib
+import io
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from made import ROW, SMALL, command, make_records, recipe
+from made import ROW, SMALL, make_records, recipe
 
 from tfvc import facts, files, plan, workdir
 from tfvc import recipe as recipes
-from tfvc import train as train_module
 from tfvc.data import shards
 from tfvc.recipe import Feature
 from tfvc.train import train
@@ -30,7 +29,18 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(records, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "a run"
-    return folder, train(recipe("train.epochs=12"), data=records, workdir=str(folder))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        metrics = train(recipe("train.epochs=12"), data=records, workdir=str(folder))
+    return folder, metrics, said.getvalue()
+
+
+@pytest.fixture
+def away(records, tmp_path):
+    """The records of the finished run are elsewhere for as long as a test lasts."""
+    shutil.move(records, tmp_path / "away")
+    yield
+    shutil.rmtree(records, ignore_errors=True)
+    shutil.move(tmp_path / "away", records)
 
 
 def copied(finished, folder):
@@ -39,19 +49,11 @@ def copied(finished, folder):
     return str(folder)
 
 
-def flags(records, folder, *overrides):
-    return [f"--data={records}", f"--workdir={folder}", *(f"--set={o}" for o in (*SMALL, *overrides))]
-
-
-def weights_of(folder):
-    return workdir.load(folder).model().get_weights()
-
-
 # ---- a run ----
 
 
 def test_a_run_leaves_what_the_other_commands_need(finished, records):
-    folder, metrics = finished
+    folder, metrics, _ = finished
     assert {p.name for p in folder.iterdir()} == {
         "recipe.json",
         "split.json",
@@ -79,7 +81,7 @@ def test_a_run_leaves_what_the_other_commands_need(finished, records):
 def test_the_class_is_learnt_and_the_accuracy_is_that_of_the_saved_weights(finished):
     from tfvc.data import pipeline
 
-    folder, metrics = finished
+    folder, metrics, _ = finished
     run = workdir.load(folder)
     facts = run.facts
     source = pipeline.Source(facts.records, facts.features, facts.classes, False, run.split()["test"])
@@ -103,19 +105,17 @@ def test_random_features_are_standardised_on_the_training_clips_alone(finished):
     np.testing.assert_allclose(layer.get_weights(), [mean, variance], rtol=1e-5)
 
 
-@pytest.mark.slow
-def test_it_says_what_is_in_force_and_how_to_go_on(records, tmp_path, capsys):
-    train(recipe("train.epochs=1"), data=records, workdir=str(tmp_path / "run"))
-    out = capsys.readouterr().out
+def test_it_says_what_is_in_force_and_how_to_go_on(finished):
+    folder, _, out = finished
     assert "attention_boosted, fidelity original" in out
     for quirk in recipes.quirks_in_force(recipe()):
         assert quirk in out
     assert "weights random (seed 0)" in out and "standardised" in out
     assert "group leakage: " in out
     for module in ("evaluate", "predict", "export"):
-        assert f"python -m tfvc.{module} --workdir={tmp_path / 'run'}" in out
-    assert f"tensorboard --logdir={tmp_path / 'run' / 'logs'}" in out
-    notes = workdir.load(tmp_path / "run").facts.notes
+        assert f"python -m tfvc.{module} --workdir='{folder}'" in out
+    assert f"tensorboard --logdir='{folder / 'logs'}'" in out
+    notes = workdir.load(folder).facts.notes
     assert "validation: the test part serves in each epoch" in notes and all(n in out for n in notes)
     assert any(n.startswith("data set made-up: 2 classes; frames (4, 6) float32") for n in notes)
 
@@ -146,7 +146,7 @@ def test_a_batch_larger_than_the_training_part_shrinks_and_says_so(records, tmp_
 
 
 def test_a_finished_run_prints_its_results_again_without_tensorflow(finished, records):
-    folder, metrics = finished
+    folder, metrics, _ = finished
     code = (
         "import sys; from tfvc import train, recipe; "
         f"m = train.train(recipe.get('attention_boosted', 'original', {SMALL} + ['train.epochs=12', "
@@ -209,7 +209,7 @@ def test_a_shard_damaged_since_is_named(tmp_path):
 
 
 def test_another_recipe_seed_or_data_in_the_same_folder_is_refused_by_name(finished, records, tmp_path):
-    folder, _ = finished
+    folder = finished[0]
     with pytest.raises(ValueError, match=r"another run \(train.learning_rate: 0.01 -> 0.5\)"):
         train(recipe("train.learning_rate=0.5"), data=records, workdir=str(folder))
     with pytest.raises(ValueError, match=r"--seed: 0 -> 1"):
@@ -228,14 +228,12 @@ def test_more_epochs_go_on_where_the_run_ended(finished, records, tmp_path, caps
     assert "train.epochs=14 is in force (was 12)" in out and "going on from step 36 (12 of 14" in out
 
 
-def test_data_that_changed_since_is_refused(tmp_path):
-    source = make_records(tmp_path / "records")
-    train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
-    shutil.rmtree(source)
-    make_records(tmp_path / "records", groups=11)
-    for epochs in (1, 2):  # complete, or going on
-        with pytest.raises(ValueError, match="records have changed since the run began; give another --work"):
-            train(recipe(f"train.epochs={epochs}"), data=source, workdir=str(tmp_path / "run"))
+def test_data_that_changed_since_is_refused(finished, records, tmp_path, away):
+    folder = copied(finished, tmp_path / "run")
+    make_records(records, groups=11)
+    for epochs in (12, 13):  # complete, or going on
+        with pytest.raises(ValueError, match="made-up have changed since the run began; give another --work"):
+            train(recipe(f"train.epochs={epochs}"), data=records, workdir=folder)
 
 
 def test_checkpoints_of_nobody_are_not_taken_over(finished, records, tmp_path):
@@ -268,14 +266,14 @@ def test_what_cannot_be_built_holds_no_folder(records, tmp_path):
         train(recipe("model_args.units=0"), data=records, workdir=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="train.jit=true: XLA compiles no step that replicas share"):
         train(recipe("train.jit=true"), data=records, workdir=str(tmp_path / "run"), strategy="mirrored")
-    assert train(recipe("train.epochs=1"), data=records, workdir=str(tmp_path / "run"))["epochs"] == 1
+    other = recipe("data.frames=5", "train.epochs=1")
+    assert train(other, data=records, workdir=str(tmp_path / "run"))["epochs"] == 1
+    # The frames of the recipe replace the mean.
+    assert workdir.load(tmp_path / "run").facts.features == [replace(ROW, shape=(5, 6))]
 
 
-def test_a_complete_run_is_shown_where_its_data_are_gone(tmp_path, capsys):
-    source = make_records(tmp_path / "records")
-    train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
-    shutil.rmtree(source)
-    train(recipe("train.epochs=1"), data=source, workdir=str(tmp_path / "run"))
+def test_a_complete_run_is_shown_where_its_data_are_gone(finished, records, tmp_path, away, capsys):
+    train(recipe("train.epochs=12"), data=records, workdir=copied(finished, tmp_path / "run"))
     assert "this run is complete" in capsys.readouterr().out
 
 
@@ -342,86 +340,6 @@ def test_init_from_takes_over_all_but_another_number_of_classes(finished, tmp_pa
     assert note in notes and not any("on the training clips" in n for n in notes)
     with pytest.raises(ValueError, match="--init_from: "):
         train(frozen, data=source, workdir=str(tmp_path / "run"))
-
-
-# ---- the command line ----
-
-
-def test_a_stopped_command_says_how_to_go_on(monkeypatch, capsys):
-    from tfvc.callbacks import Stopped
-
-    def act(*_, **__):
-        raise Stopped(signal.SIGINT)
-
-    monkeypatch.setattr(train_module, "train", act)
-    with pytest.raises(SystemExit) as stopped:
-        train_module.main(["--workdir=a run", "--seed=3"])
-    assert stopped.value.code == 130
-    assert "to go on: python -m tfvc.train '--workdir=a run' --seed=3" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_killed_with_9_in_mid_training_it_ends_with_the_weights_of_an_unbroken_run(records, tmp_path):
-    """Bar 4: killed, started, stopped by Ctrl-C, started again."""
-    own = ["train.deterministic=true", "train.checkpoint_steps=1", "train.epochs=24", "train.shuffle=true"]
-    whole = command(*flags(records, tmp_path / "whole", *own))
-    _kill_when(command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 11, signal.SIGKILL)
-    assert not (tmp_path / "cut" / "model.keras").exists()
-    process, output = _kill_when(
-        command(*flags(records, tmp_path / "cut", *own)), tmp_path / "cut", 36, signal.SIGINT
-    )
-    assert process.returncode == 130, output
-    assert "going on from step " in output and "to go on: python -m tfvc.train" in output
-    last = command(*flags(records, tmp_path / "cut", *own))
-    for process in (whole, last):
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, out + err
-    one, two = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert any(np.ptp(w) for w in one)
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-    log = [(tmp_path / run / "log.csv").read_text().splitlines() for run in ("whole", "cut")]
-    assert [line.split(";")[:5] for line in log[0]] == [line.split(";")[:5] for line in log[1]]
-
-
-def _kill_when(process, folder, step, number):
-    """Ends a run once it has a checkpoint at or after a step."""
-    limit = time.monotonic() + 240
-    while not list((folder / "checkpoints").glob("step-*.npz")) or _newest(folder) < step:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.005)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode != 0, "it ended before it was stopped"
-    return process, out + err
-
-
-def _newest(folder):
-    return max((int(p.stem.split("-")[1]) for p in (folder / "checkpoints").glob("step-*.npz")), default=0)
-
-
-@pytest.mark.slow
-def test_two_replicas_follow_the_loss_of_one(records, tmp_path):
-    # 27 training clips, 13 for validation, batches of 15: nothing that two replicas could share equally.
-    own = ["model_args.dropout=0", "train.epochs=3", "data.test_fraction=0.325"]
-    two = flags(records, tmp_path / "two", *own, "train.batch_size=15")
-    process = command(*two, "--strategy=cpu:2")
-    train(recipe(*own, "train.batch_size=14"), data=records, workdir=str(tmp_path / "one"))
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, out + err
-    assert "strategy cpu:2: 2 replicas" in out.splitlines()
-    assert "batch of 15 shrunk to 14, a multiple of 2 replicas" in out.splitlines()
-    tables = [np.genfromtxt(tmp_path / n / "log.csv", delimiter=";", names=True) for n in ("one", "two")]
-    for name in ("loss", "val_loss"):
-        np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-3)
-    for a, b in zip(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-3)
-
-
-def test_frames_of_the_recipe_replace_the_mean(records, tmp_path):
-    train(recipe("data.frames=5", "train.epochs=1"), data=records, workdir=str(tmp_path))
-    assert workdir.load(tmp_path).facts.features == [replace(ROW, shape=(5, 6))]
 
 
 def test_a_wrong_start_is_refused_before_any_work(tmp_path):

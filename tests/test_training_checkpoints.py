@@ -84,7 +84,7 @@ def test_a_kill_in_a_save_leaves_nothing_behind(tmp_path):
     assert {p.name for p in folder.iterdir()} == names
 
 
-@pytest.mark.parametrize("damage", ["bytes", "cut", "no checksum", "checksum cut"])
+@pytest.mark.parametrize("damage", ["bytes", "cut", "emptied", "no checksum", "checksum cut"])
 def test_a_damaged_newest_checkpoint_is_passed_over_by_name(damage, tmp_path, capsys, unbroken):
     fit(tmp_path / "cut")
     newest = sorted((tmp_path / "cut" / "checkpoints").glob("step-*.npz"))[-1]
@@ -93,6 +93,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_by_name(damage, tmp_path, ca
         newest.write_bytes(content[:300] + bytes([content[300] ^ 1]) + content[301:])
     elif damage == "cut":
         newest.write_bytes(content[:-100])
+    elif damage == "emptied":
+        newest.write_bytes(b"")
     elif damage == "no checksum":
         newest.with_suffix(".json").unlink()
     else:

@@ -83,6 +83,18 @@ class Signals:
     def __exit__(self, *_):
         self._restore()
 
+    def obey(self, number):
+        """Raises Stopped, where a signal came, to this process or to another worker.
+
+        Args:
+            number: of the signal; 0 = none came.
+        """
+        if not number:
+            return
+        if not self.caught:
+            print("another worker was told to stop, and all do", flush=True)
+        raise Stopped(number)
+
     def _note(self, number, _):
         self.caught = number
         self._restore()
@@ -106,15 +118,22 @@ class Validation(keras.callbacks.Callback):
         judge: the network, compiled outside the strategy; it shares the weights that are trained.
         dataset: finite, of (inputs, labels).
         measures: the metrics that the judge was compiled with.
+        crew: `tfvc.workers.Crew`; the chief measures, and all take its word, or they would part ways.
     """
 
-    def __init__(self, judge, dataset, measures):
+    def __init__(self, judge, dataset, measures, crew):
         super().__init__()
-        self._judge, self._dataset, self._measures = judge, dataset, measures
+        self._judge, self._dataset, self._measures, self._crew = judge, dataset, measures, crew
 
     def on_epoch_end(self, epoch, logs=None):
-        values = evaluated(self._judge, self._dataset, self._measures)
-        logs.update({f"val_{name}": value for name, value in values.items()})
+        names = [*(measure.name for measure in self._measures), "loss"]
+
+        def measured():
+            values = evaluated(self._judge, self._dataset, self._measures)
+            return [values[name] for name in names]
+
+        values = self._crew.from_chief(measured, len(names))
+        logs.update({f"val_{name}": value for name, value in zip(names, values, strict=True)})
 
 
 def evaluated(model, dataset, measures):
@@ -247,23 +266,33 @@ class Books(keras.callbacks.Callback):
         folder: of the run.
         meter: the Meter; its `progress` is kept here.
         signals: a `Signals`, looked at after each step.
+        crew: `tfvc.workers.Crew`; the chief alone writes, and a signal to one stops all, at the same step.
     """
 
-    def __init__(self, model, train, folder, meter, signals):
+    def __init__(self, model, train, folder, meter, signals, crew):
         super().__init__()
         self._bare, self._recipe, self._folder = model, train, Path(folder)
-        self._meter, self._signals = meter, signals
+        self._meter, self._signals, self._crew = meter, signals, crew
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         progress, every = self._meter.progress, self._recipe.checkpoint_steps
         if progress.step % progress.steps_per_epoch == 0:
             return  # the epoch's end is near: validation first, then its checkpoint
-        if self._signals.caught or (every and progress.step % every == 0):
-            progress.partial = self._meter.sums()
-            self._checkpoint()
-            progress.partial = {}
-        self._stop_on_signal()
+        due = bool(every) and progress.step % every == 0
+        if due:
+            self._broken_off()
+        (caught,) = self._crew.largest(self._signals.caught)  # one that came while it was saved, too
+        if caught and not due:
+            self._broken_off()
+        self._signals.obey(caught)
+
+    def _broken_off(self):
+        """A checkpoint in the middle of an epoch."""
+        progress = self._meter.progress
+        progress.partial = self._meter.sums()
+        self._checkpoint()
+        progress.partial = {}
 
     def on_epoch_end(self, epoch, logs=None):
         progress, values = self._meter.progress, self._meter.epoch_values
@@ -281,6 +310,17 @@ class Books(keras.callbacks.Callback):
         improved = value is not None and is_better(self._recipe, epoch + 1, value, progress.best)
         if improved:
             progress.best, progress.best_epoch, progress.best_step = value, epoch + 1, progress.step
+        if self._crew.chief:
+            self._keep(improved)
+        if patience_is_out(self._recipe, progress):
+            print(f"no better {key} for {self._recipe.patience} epochs: stopping early")
+            self.model.stop_training = True
+        elif progress.epoch < self._recipe.epochs:
+            self._signals.obey(*self._crew.largest(self._signals.caught))
+
+    def _keep(self, improved):
+        progress = self._meter.progress
+        if improved:
             best = checkpoints.best_path(self._folder / "checkpoints", progress)
             checkpoints.save_model(self._bare, best)
             progress.best_sha256 = files.sha256(best)
@@ -288,17 +328,10 @@ class Books(keras.callbacks.Callback):
         if improved:
             checkpoints.publish(best, self._folder / "best.keras")
         write_log(self._folder / "log.csv", progress.history)
-        if patience_is_out(self._recipe, progress):
-            print(f"no better {key} for {self._recipe.patience} epochs: stopping early")
-            self.model.stop_training = True
-        elif progress.epoch < self._recipe.epochs:
-            self._stop_on_signal()
-
-    def _stop_on_signal(self):
-        if self._signals.caught:
-            raise Stopped(self._signals.caught)
 
     def _checkpoint(self):
+        if not self._crew.chief:
+            return
         progress, now = self._meter.progress, time.perf_counter()
         progress.seconds += now - self._since
         self._since = now

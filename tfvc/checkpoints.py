@@ -171,12 +171,15 @@ def _variables(model, optimizer=None):
 def _read(path, groups=()):
     """The Progress in a file, and its arrays of some groups; ValueError where it is not what `save` wrote."""
     try:
+        files.check_archive(path, "checkpoint")
         with np.load(path, allow_pickle=False) as stored:
             tree = json.loads(str(stored["progress"]))
             arrays = {key: stored[key] for key in stored.files if key.split("/")[0] in groups}
         progress = Progress(**{f.name: tree[f.name] for f in fields(Progress) if f.name in tree})
-    except (ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
-        raise ValueError(f"damaged ({files.first_line(error)})") from None
+    except FileNotFoundError:
+        raise
+    except (*files.NO_ARRAY, RecursionError) as error:
+        raise ValueError(f"damaged ({files.printable(files.first_line(error))})") from None
     for name, default in asdict(Progress(best=0.0)).items():
         value = getattr(progress, name)
         kinds = (int, float, type(None)) if type(default) is float else type(default)

@@ -78,7 +78,12 @@ _SHARED = {
 }
 _OWN = {
     "backbone": (flags.DEFINE_string, "", "short for --set=backbone.name=..."),
-    "strategy": (flags.DEFINE_string, "default", "default, mirrored, or cpu:N (N logical CPU replicas)"),
+    "strategy": (
+        flags.DEFINE_string,
+        "default",
+        "default, mirrored (all GPUs), multiworker (the processes that TF_CONFIG names), or cpu:N (N logical "
+        "CPU replicas)",
+    ),
     "init_from": (flags.DEFINE_string, "", "start from this run's weights, by layer name"),
     "dry_run": (flags.DEFINE_boolean, False, "print the resolved recipe and stop"),
     "on_corrupt": (
@@ -87,6 +92,17 @@ _OWN = {
         "at a damaged record of YouTube-8M: stop, or skip (named and counted)",
     ),
     "strict": (flags.DEFINE_boolean, False, "exit with status 1 if any clip was skipped"),
+    "runner": (
+        flags.DEFINE_string,
+        "",
+        "DirectRunner, FlinkRunner, SparkRunner or DataflowRunner of Apache Beam (pip install 'tfvc[beam]'); "
+        "--data and --workdir must be paths that all workers reach; empty: this process alone",
+    ),
+    "pipeline_options": (
+        flags.DEFINE_string,
+        "",
+        "options of Beam, in one string, as '--direct_num_workers=2 --direct_running_mode=multi_processing'",
+    ),
     "output": (flags.DEFINE_string, "", "predictions file, .csv or .json; empty: <workdir>/predictions.csv"),
     "explain": (
         flags.DEFINE_string,
@@ -104,8 +120,9 @@ _MEMORY = (
     "train.batch_size, backbone.batch_size, data.cache_mb, data.frames or model_args.units, or pool the "
     "features (backbone.pooling=avg)"
 )
-# What TensorFlow takes for exhausted resources too: `{{node x}} /run/events; No space left on device`.
-_CAUSES = "|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)))
+# What TensorFlow tells of the system, partly as exhausted: `{{node x}} /run/events; No space left on device`.
+_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
+_CAUSES = "|".join(map(os.strerror, _NUMBERS))
 _NOT_MEMORY = re.compile(rf"(?:(?:^|\}}\}} )(?P<path>[^;{{}}\n]+); )?(?P<what>{_CAUSES})", re.MULTILINE)
 
 
@@ -166,11 +183,16 @@ def _guarded(prog, values, doc, argv, run, paths, memory):
         return 130
     except BrokenPipeError:
         return 0
-    except (ValueError, OSError, MemoryError, *_tensorflow_errors()) as error:
+    except failures() as error:
         if os.environ.get("TFVC_DEBUG"):
             raise
-        print(f"error: {_text(error, memory)}", file=sys.stderr)
+        print(f"error: {one_line(error, memory)}", file=sys.stderr)
         return 2 if isinstance(error, Usage) else 1
+
+
+def failures():
+    """The classes of errors that are told in one line; any other is a fault of the program."""
+    return (ValueError, OSError, MemoryError, *_tensorflow_errors())
 
 
 def _tensorflow_errors():
@@ -179,17 +201,22 @@ def _tensorflow_errors():
     return (tensorflow.errors.OpError,) if tensorflow else ()
 
 
-def _text(error, memory):
+def one_line(error, memory=_MEMORY):
+    """What is told of an error of `failures`.
+
+    Args:
+        error: the exception.
+        memory: what to lower where memory is out.
+    """
     if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{error.filename or 'i/o'}: {error.strerror}"
-    exhausted = type(error).__name__ == "ResourceExhaustedError"
-    if exhausted and (match := _NOT_MEMORY.search(str(error))):
-        return f"{match['path'] or 'i/o'}: {match['what']}"
-    if isinstance(error, MemoryError) or exhausted:
+        return f"{files.final(error.filename or 'i/o')}: {error.strerror}"
+    if isinstance(error, _tensorflow_errors()) and (match := _NOT_MEMORY.search(str(error))):
+        return f"{files.final(match['path'] or 'i/o')}: {match['what']}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return f"out of memory; lower {memory} ({files.first_line(error)})"
     if isinstance(error, _tensorflow_errors()):
         return f"TensorFlow: {files.first_line(error)} (TFVC_DEBUG=1 shows the whole traceback)"
-    return str(error)
+    return "\n".join(map(files.printable, str(error).split("\n")))  # names from a file may hold anything
 
 
 def progress(total, done, unit):

@@ -6,8 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from tfvc import cli, encoders, evaluate, extract, files, second_stage, signatures, workdir
 
@@ -141,8 +139,8 @@ def save_model(path, run, functions):
     import tensorflow as tf
 
     module = functions.pop("module")
-    with tempfile.TemporaryDirectory() as folder:
-        listing = Path(folder) / "classes.txt"
+    with files.scratch() as folder:
+        listing = folder / "classes.txt"
         listing.write_text("\n".join(run.facts.classes) + "\n", encoding="utf-8")
         module.classes_file = tf.saved_model.Asset(str(listing))
         tf.saved_model.save(module, str(path), signatures=functions)
@@ -219,7 +217,7 @@ def differences(path, run, given, expected):
     import numpy as np
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder:
+    with files.scratch() as folder:
         for name, inputs in given.items():
             if "examples" not in inputs:
                 np.savez(f"{folder}/{name}.npz", **inputs)
@@ -227,7 +225,7 @@ def differences(path, run, given, expected):
             with tf.io.TFRecordWriter(f"{folder}/{name}") as writer:
                 for record in inputs["examples"]:
                     writer.write(record)
-        command = [sys.executable, "-I", "-c", _RELOAD, str(path.absolute()), folder]
+        command = [sys.executable, "-I", "-c", _RELOAD, str(path.absolute()), str(folder)]
         # On the processor: this process may hold all of a GPU's memory.
         env = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)

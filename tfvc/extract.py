@@ -47,7 +47,7 @@ Start the same command again after an interruption: it goes on where it stopped.
 Clips that cannot be decoded are listed in skipped.csv, those that lack a stream in warnings.csv."""
 
 
-def extract(dataset, recipe, *, out="", encoders=None, strict=False):
+def extract(dataset, recipe, *, out="", encoders=None, strict=False, pipeline=None):
     """Extracts every clip of a data set, or goes on with, or reuses, what is there.
 
     Args:
@@ -56,13 +56,14 @@ def extract(dataset, recipe, *, out="", encoders=None, strict=False):
         out: folder of the records; "" = `<cache>/features/<dataset>-<backbone>-<digest>`.
         encoders: loaded networks; None = `encoders.load(recipe)`.
         strict: a clip that had to be skipped is an error, once all others are written.
+        pipeline: of `tfvc.beam.options`: many workers extract; None = this process alone.
 
     Returns:
         Path of the folder, whole: shards, `manifest.json`, `skipped.csv`, `warnings.csv`.
 
     Raises:
         ValueError: `out` holds records of other settings; the disk is too small; nothing at all
-            could be decoded; or, if `strict`, anything was skipped.
+            could be decoded; the pipeline failed; or, if `strict`, anything was skipped.
     """
     from tfvc.data import shards
 
@@ -75,7 +76,7 @@ def extract(dataset, recipe, *, out="", encoders=None, strict=False):
     if not _whole(folder, wanted, dataset):  # readers of whole records need no lock
         with files.locked(folder, "extracting into", wait=True):
             start = time.monotonic()
-            clips = _write(folder, wanted, dataset, encoders)
+            clips = _write(folder, wanted, dataset, encoders, pipeline)
     manifest = shards.read_manifest(folder)
     _summary(folder, manifest, clips, time.monotonic() - start)
     if not manifest.records:
@@ -95,7 +96,7 @@ def settings(recipe, encoders, dataset):
     flat = _comparable(recipe)
     spoken = "text" in streams(recipe)
     clips = [
-        (c.id, list(c.labels), c.group, c.part, _fingerprint(c.path), *[c.text] * spoken)
+        (c.id, list(c.labels), c.group, c.part, fingerprint(c.path), *[c.text] * spoken)
         for c in dataset.clips
     ]
     kept = ("data.frames", "data.max_seconds", "data.shard_clips")
@@ -230,14 +231,14 @@ def _whole(folder, wanted, dataset):
     return same and all(shards.done(folder, k) for k in range(manifest.shard_count))
 
 
-def _write(folder, wanted, dataset, encoders):
+def _write(folder, wanted, dataset, encoders, pipeline):
     """Writes what is missing, and returns how many clips that was."""
     from tfvc.data import shards
 
     shard_clips = encoders.recipe.data.shard_clips
     plan = shards.plan(dataset.clips, shard_clips)
-    todo = [k for k in range(len(plan)) if not shards.done(folder, k)]
-    clips = [c for k in todo for c in plan[k]]
+    todo = {k: plan[k] for k in range(len(plan)) if not shards.done(folder, k)}
+    clips = [c for part in todo.values() for c in part]
     if todo:
         _check_disk(folder, clips, encoders)  # before anything is made
     shards.open_folder(folder, wanted, dataset, encoders.rows, shard_clips, encoders.vocabulary)
@@ -245,20 +246,37 @@ def _write(folder, wanted, dataset, encoders):
         return 0
     if len(todo) < len(plan):
         print(f"going on in {files.shown(folder)}: {len(plan) - len(todo)} of {len(plan)} shards are there")
-    _fill(folder, plan, todo, dataset, encoders)
-    shards.finish(folder)
+    if pipeline:
+        from tfvc import beam
+
+        beam.run(pipeline, folder, todo, dataset, encoders)
+    else:
+        with cli.progress(len(dataset.clips), len(dataset.clips) - len(clips), "clip") as bar:
+            write_shards(folder, todo, dataset.classes, encoders, bar)
+    manifest = shards.finish(folder)
+    if encoders.words:
+        there = set(manifest.ids) if pipeline else ()  # the workers' own counts stay with them
+        for text in (c.text for c in clips if c.id in there):
+            encoders.words.rows(text)
+        print(f"text: {encoders.words.known()}")
     return len(clips)
 
 
-def _fill(folder, plan, todo, dataset, encoders):
-    """Writes the missing shards; the decoders run on over the border of a shard."""
+def write_shards(folder, todo, classes, encoders, bar):
+    """Writes shards; the decoders run on over the border of a shard, network calls do not.
+
+    Args:
+        folder: that `shards.open_folder` made.
+        todo: number of a shard -> its clips.
+        classes: of the data set, in label order.
+        encoders: `tfvc.encoders.Encoders`.
+        bar: of `cli.progress`; it counts clips, and prints warnings.
+    """
     from tfvc.data import ahead, schema, shards
 
     recipe, rows = encoders.recipe, encoders.rows
-    label = {name: i for i, name in enumerate(dataset.classes)}
-    clips = [c for k in todo for c in plan[k]]
-    total = sum(map(len, plan))
-    bar = cli.progress(total, total - len(clips), "clip")
+    label = {name: i for i, name in enumerate(classes)}
+    clips = [c for part in todo.values() for c in part]
     most = schema.LARGEST // sum(schema.frame_bytes(row) + schema.FRAME_BYTES for row in rows)
     enough = min(recipe.data.frames or most + 1, most + 1)
 
@@ -282,14 +300,12 @@ def _fill(folder, plan, todo, dataset, encoders):
 
     first = 0
     texts = [c.text for c in clips]
-    with bar, decode_ahead([c.path for c in clips], encoders, enough, texts) as decoder:
-        for k in todo:
+    with decode_ahead([c.path for c in clips], encoders, enough, texts) as decoder:
+        for k, part in todo.items():
             skipped, warnings = [], []  # filled while the records are drawn
-            made = records(first, len(plan[k]), skipped, warnings)
+            made = records(first, len(part), skipped, warnings)
             shards.write_shard(folder, k, made, skipped, warnings)
-            first += len(plan[k])
-    if encoders.words:
-        print(f"text: {encoders.words.known()}")
+            first += len(part)
 
 
 def _check_disk(folder, clips, encoders):
@@ -342,22 +358,37 @@ def _summary(folder, manifest, clips, seconds):
     print(f"extracted {kept} clips, {frames} rows, {skipped}{rate}: {files.shown(folder)}")
 
 
-def _fingerprint(path):
+def fingerprint(path):
+    """`files.fingerprint`, -1 for a file that is not there."""
     try:
         return files.fingerprint(path)
     except OSError:
         return -1  # a missing file is skipped, and listed, when it is its turn
 
 
+def _pipeline(arguments):
+    """Beam's options; None without `--runner`."""
+    if arguments.runner:
+        from tfvc import beam
+
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
+        return beam.options(arguments.runner, arguments.pipeline_options)
+    if arguments.pipeline_options:
+        raise cli.Usage("--pipeline_options: only with --runner; expected both, or neither")
+    return None
+
+
 def main(argv=None):
     def run(arguments):
         from tfvc.data import datasets
 
+        pipeline = _pipeline(arguments)
         resolved = cli.recipe_of(arguments)
         dataset = datasets.load(resolved.data, arguments.data)
-        extract(dataset, resolved, out=arguments.workdir, strict=arguments.strict)
+        extract(dataset, resolved, out=arguments.workdir, strict=arguments.strict, pipeline=pipeline)
 
     names = ("model", "fidelity", "data", "workdir", "set", "backbone", "strict")
+    names += ("runner", "pipeline_options")
     cli.command("tfvc.extract", _DOC, names, run, argv)
 
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfvc import names
-from tfvc.data import pipeline
+from tfvc.data import pipeline, sharing
 
 
 class Feed:
@@ -14,33 +14,34 @@ class Feed:
         facts: `tfvc.workdir.Facts`; what is said goes into its notes.
         split: `{"train": ids, "validation": ids, "test": ids}`.
         seed: of the order.
-        replicas: devices that share a batch, in equal parts.
+        replicas: devices that share a batch, in equal parts, which `train.accumulate` parts once more.
+        share: the worker's, where several train.
 
     Raises:
-        ValueError: the batch has not one clip for each replica.
+        ValueError: the batch has not one clip for each part.
     """
 
-    def __init__(self, recipe, facts, split, seed, replicas=1):
+    def __init__(self, recipe, facts, split, seed, replicas=1, share=sharing.ALONE):
         self._recipe, self._facts, self._split, self._seed = recipe, facts, split, seed
-        self._replicas, asked, clips = replicas, recipe.train.batch_size, len(split["train"])
-        self.batch = min(asked, clips) // replicas * replicas
+        asked, clips, pieces = recipe.train.batch_size, len(split["train"]), recipe.train.accumulate
+        self._share, self._parts = share, replicas * pieces
+        self.batch = min(asked, clips) // self._parts * self._parts
+        sharers = sharing.sharers(replicas, pieces)
         if not self.batch:
             raise ValueError(
-                f"{replicas} replicas share a batch of {min(asked, clips)}; expected at least one clip each: "
-                "raise train.batch_size, or give more clips, or fewer replicas"
+                f"{sharers} share a batch of {min(asked, clips)}; expected at least one clip each: "
+                "raise train.batch_size, or give more clips, or fewer of them"
             )
         if clips < asked:
             facts.say(f"batch of {asked} shrunk to the {clips} training clips")
         if self.batch < min(asked, clips):
-            facts.say(
-                f"batch of {min(asked, clips)} shrunk to {self.batch}, a multiple of {replicas} replicas"
-            )
-        if self.batch == replicas and "momentum" in names.keyword_defaults(recipe.model):
+            facts.say(f"batch of {min(asked, clips)} shrunk to {self.batch}, a multiple of {sharers}")
+        if self.batch == self._parts and "momentum" in names.keyword_defaults(recipe.model):
             facts.say("a batch of one clip a replica: batch norms cannot tell clips apart, little is learnt")
-        left = clips % (self.batch if recipe.train.drop_remainder else replicas)
+        left = clips % (self.batch if recipe.train.drop_remainder else self._parts)
         if left:
             same = "" if recipe.train.shuffle else ", the same ones each time"
-            what = "full batch" if recipe.train.drop_remainder else f"equal parts for {replicas} replicas"
+            what = "full batch" if recipe.train.drop_remainder else f"equal parts for {sharers}"
             facts.say(f"{left} training clips make no {what} and are dropped in each epoch{same}")
         self._held = split["validation"] or split["test"]
         if not split["validation"]:
@@ -88,8 +89,9 @@ class Feed:
             shuffle=self._recipe.train.shuffle,
             drop_remainder=self._recipe.train.drop_remainder,
             first_step=first_step,
-            replicas=self._replicas,
+            replicas=self._parts,
             cache_mb=self._recipe.data.cache_mb,
+            share=self._share,
         )
 
     def _once(self, ids, drop_remainder=False, **options):

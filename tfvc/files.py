@@ -5,14 +5,23 @@ import csv
 import fcntl
 import hashlib
 import json
+import lzma
 import os
+import platform
 import re
 import shutil
+import tempfile
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
-# `aside`: .NAME.PID.part (Keras adds a suffix of its own), and .NAME.PID.old
+# `aside`: .NAME.PID.part (Keras adds a suffix of its own), and .NAME.PID.old; PID ends with the machine's
+# number, as several machines may write into one folder (`tfvc.beam`).
 _ASIDE = re.compile(r"\.(?P<name>.+)\.\d+\.(?:(?P<kind>old)|part(?:\.keras)?)", re.DOTALL)
+_MACHINE = f"{zlib.crc32(platform.node().encode()):010d}"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LARGEST = 1 << 30  # bytes of a text file that is read as a whole
 _END = 4096  # bytes at either end of a file that tell it from another
 _UNPACKED, _SMALL = 20, 16 << 20  # a .keras file may unpack to so many times its size, and so many bytes
 
@@ -34,29 +43,50 @@ def aside(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    name = f".{path.name}.{os.getpid()}{_MACHINE}"
+    temporary = path.with_name(f"{name}.part")
     try:
+        with _naming(path):
+            _remove(temporary)
+            yield temporary
+            if temporary.is_file():
+                with open(temporary, "rb") as f:
+                    os.fsync(f.fileno())  # else a power cut may leave the name without the bytes
+                os.replace(temporary, path)
+            elif not temporary.exists():
+                raise FileNotFoundError(f"{path}: nothing was written")
+            else:  # a folder cannot be replaced in one step: the old one steps aside first
+                old = path.with_name(f"{name}.old")
+                _remove(old)
+                if path.exists():
+                    os.rename(path, old)
+                os.rename(temporary, path)
+                _remove(old)
+    finally:
         _remove(temporary)
-        yield temporary
-        if temporary.is_file():
-            with open(temporary, "rb") as f:
-                os.fsync(f.fileno())  # else a power cut may leave the name without the bytes
-            os.replace(temporary, path)
-        elif not temporary.exists():
-            raise FileNotFoundError(f"{path}: nothing was written")
-        else:  # a folder cannot be replaced in one step: the old one steps aside first
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            _remove(old)
-            if path.exists():
-                os.rename(path, old)
-            os.rename(temporary, path)
-            _remove(old)
-    except OSError as error:  # a full disk is reported without the name of the file
+
+
+@contextlib.contextmanager
+def scratch():
+    """Yields a folder for a while, where `TMPDIR` says. An error of its disk names it.
+
+    Example:
+        >>> with scratch() as folder:
+        ...     _ = (folder / "a.txt").write_text("a")
+    """
+    with tempfile.TemporaryDirectory(prefix="tfvc-") as folder, _naming(folder):
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Names the place in the system's error: a full disk is reported without a name."""
+    try:
+        yield
+    except OSError as error:
         if error.errno and not error.filename:
             error.filename = str(path)
         raise
-    finally:
-        _remove(temporary)
 
 
 def sweep(folder, name="", but=()):
@@ -130,10 +160,27 @@ def read_json(path, remedy=""):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file{'; ' + remedy if remedy else ''}")
+    data = read_whole(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
         raise ValueError(f"{path}: not a JSON file ({error}){'; ' + remedy if remedy else ''}") from None
+
+
+def read_whole(path):
+    """The bytes of a text file that is read as a whole; none over 1 GiB, which would eat the machine.
+
+    Raises:
+        ValueError: it is larger.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as f:
+        data = f.read(_LARGEST + 1)  # a file may grow, or have no size
+    if len(data) > _LARGEST:
+        raise ValueError(
+            f"{path}: over {_LARGEST / 2**30:g} GiB; expected a smaller file: cut it into several"
+        )
+    return data
 
 
 def shown(path):
@@ -144,6 +191,28 @@ def shown(path):
         True
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def final(path):
+    """The path that a temporary one of `aside`, or one inside it, was to become; another path as it is.
+
+    Example:
+        >>> final("run/.export.77.part/saved_model.pb"), final("run/.bashrc")
+        ('run/export/saved_model.pb', 'run/.bashrc')
+    """
+    matches = [(part, _ASIDE.fullmatch(part)) for part in str(path).split(os.sep)]
+    return os.sep.join(match["name"] if match else part for part, match in matches)
+
+
+def printable(text):
+    r"""A text from a file of others as it may stand in a message: what would break the line, or steer a
+    terminal, is escaped.
+
+    Example:
+        >>> printable("a\nb\x1b[2J")
+        'a\\nb\\x1b[2J'
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def fingerprint(path):
@@ -170,12 +239,16 @@ def first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+# What NumPy, zipfile and h5py raise for bytes that are no array: a header is parsed as Python's literals.
+NO_ARRAY = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError)
+NO_ARRAY += (SyntaxError, TypeError, ValueError)
+NO_ARRAY += (lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 # What Keras raises for a model file that is damaged or no model.
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile)
+UNREADABLE = (*NO_ARRAY, AssertionError, ImportError)
 
 
-def check_archive(path):
-    """Refuses a `.keras` file that is cut short, or that would unpack to far more than it is.
+def check_archive(path, kind=".keras file"):
+    """Refuses a zip archive that is cut short, or that would unpack to far more than it is.
 
     Raises:
         ValueError: the file is named.
@@ -185,11 +258,11 @@ def check_archive(path):
             size = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"{path}: not a whole .keras file ({error}); expected one that was not cut short"
+            f"{path}: not a whole {kind} ({printable(str(error))}); expected one that was not cut short"
         ) from None
     limit = _UNPACKED * os.path.getsize(path) + _SMALL
-    if size > limit:  # Keras packs without compression
-        raise ValueError(f"{path}: would unpack to {size / 1e9:.3g} GB; that is no file of Keras' making")
+    if size > limit:  # weights hardly shrink, and Keras does not try
+        raise ValueError(f"{path}: would unpack to {size / 1e9:.3g} GB; that is no {kind} of ours")
 
 
 def sha256(path):

@@ -53,6 +53,7 @@ _AT_LEAST = {
     "second_stage.cv": 0,
     "second_stage.trees": 1,
     "train.batch_size": 1,
+    "train.accumulate": 1,
     "train.epochs": 1,
     "train.steps": 0,
     "train.evaluate_steps": 0,

@@ -212,8 +212,12 @@ OPTIMIZERS = {
 }
 
 
-def optimizer(train):
+def optimizer(train, replicas=1):
     """The optimiser of a `recipe.Train`: its rule, its rate, how that falls, and how gradients are clipped.
+
+    Args:
+        train: a `recipe.Train`.
+        replicas: that each hand in a share of the summed gradients, for Keras to add up: shares are clipped.
 
     Raises:
         ValueError: a name that is no row of `OPTIMIZERS`.
@@ -228,10 +232,10 @@ def optimizer(train):
     rate = train.learning_rate
     if train.decay != 1:
         rate = StaircaseDecay(rate, train.decay, train.decay_examples, train.batch_size)
-    return OPTIMIZERS[train.optimizer](learning_rate=rate, clipnorm=train.clip_norm or None)
+    return OPTIMIZERS[train.optimizer](learning_rate=rate, clipnorm=train.clip_norm / replicas or None)
 
 
-def by_path(train, count, still):
+def by_path(train, count, still, replicas=1):
     """The optimiser of a training in which, in some steps, a path of the network stands still.
 
     - `train.drop_rule` published: a state for the steps that move everything, and one for the steps without
@@ -245,6 +249,7 @@ def by_path(train, count, still):
         train: a `recipe.Train`.
         count: of the trainable variables.
         still: name of a path -> indices of the variables that stand still with it; no variable has two.
+        replicas: as of `optimizer`.
 
     Returns:
         SeparateStates, not built.
@@ -264,7 +269,7 @@ def by_path(train, count, still):
         states = {"all": list(range(count))}
         for path, indices in still.items():
             states[f"without_{path}"] = [i for i in range(count) if i not in indices]
-        return SeparateStates(optimizer(train), states, [[name] for name in states])
+        return SeparateStates(optimizer(train, replicas), states, [[name] for name in states])
     states = {"rest": [i for i in range(count) if i not in moved], **still}
     steps = [list(states), *([name for name in states if name != path] for path in still)]
-    return SeparateStates(optimizer(train), states, steps)
+    return SeparateStates(optimizer(train, replicas), states, steps)

@@ -182,7 +182,9 @@ class Ranking:
 
     def _joined(self):
         """All pairs in one array. Each block is freed once it is copied, so that nothing is there twice."""
-        if len(self._blocks) != 1 or self._free:
+        if len(self._blocks) == 1:  # places that were never written cost nothing
+            self._blocks, self._free = [self._blocks[0][: len(self)]], 0
+        else:
             whole, at = np.empty(len(self), "uint64"), 0
             self._blocks.reverse()
             while self._blocks:

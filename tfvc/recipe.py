@@ -121,7 +121,9 @@ class Text:
 class Train:
     """How the model is fitted and what is reported."""
 
-    batch_size: int = 128
+    batch_size: int = 128  # clips a step, over all devices and workers
+    accumulate: int = 1  # a device takes its part of a batch in so many parts, and adds up their gradients
+    sync_batch_norm: bool = False  # batch norms look at the whole batch, not each device at its part
     epochs: int = 60
     steps: int = 0  # yt8m: to train; 0 = by epochs
     evaluate_steps: int = 0  # yt8m: from one look at the validation part to the next

@@ -1,10 +1,11 @@
-"""`--strategy` to `tf.distribute`: one process, all its devices. The batch size is always the global one."""
+"""`--strategy` to `tf.distribute`: devices, and workers. The batch size is always the global one."""
 
+import os
 import re
 
-from tfvc import names
+from tfvc import names, workers
 
-_WORDS = ("default", "mirrored")
+_WORDS = ("default", "mirrored", "multiworker")
 
 
 def scope(name="default"):
@@ -13,20 +14,25 @@ def scope(name="default"):
     Each replica takes an equal part of a batch, so the batch is a multiple of their number (`tfvc.feed`).
 
     Args:
-        name: `default` (one device), `mirrored` (every GPU; without one, the CPU, said so) or `cpu:N`
-            (N logical CPU devices: what several GPUs would do, for tests).
+        name: `default` (one device), `mirrored` (every GPU; without one, the CPU, said so), `cpu:N`
+            (N logical CPU devices: what several GPUs would do, for tests) or `multiworker` (this process and
+            those that TF_CONFIG names, with all their GPUs; returns when all are there).
 
     Returns:
         A `tf.distribute.Strategy`; build and compile the model under its `scope()`.
 
     Raises:
-        ValueError: another name, or `cpu:N` after TensorFlow has set up its devices.
+        ValueError: another name; `cpu:N` after TensorFlow has set up its devices; a TF_CONFIG that is none.
     """
     import tensorflow as tf  # here, so that `check` answers at once
 
     count = check(name)
+    if name != "multiworker" and os.environ.get("TF_CONFIG"):
+        print(f"strategy {name}: this process trains alone; TF_CONFIG is heeded by --strategy=multiworker")
     if name == "default":
         return tf.distribute.get_strategy()
+    if name == "multiworker":
+        return workers.join()
     if name == "mirrored":
         if not tf.config.list_physical_devices("GPU"):
             print("strategy mirrored: no GPU here, so one CPU replica")
@@ -36,11 +42,19 @@ def scope(name="default"):
 
 
 def check(name):
-    """N of `cpu:N`, 0 of the other names; ValueError for what is none."""
+    """N of `cpu:N`, 0 of the other names; ValueError for what is none, and for `multiworker` without a
+    TF_CONFIG."""
     match = re.fullmatch(r"cpu:([1-9]\d{0,2})", name)
     if not match and name not in _WORDS:
         raise ValueError(names.suggest("strategy", name, (*_WORDS, "cpu:N")))
+    if name == "multiworker":
+        workers.task()
     return int(match[1]) if match else 0
+
+
+def is_chief(name):
+    """Whether this process writes into the folder of the run. Looks at no device."""
+    return name != "multiworker" or workers.task().index == 0
 
 
 def _logical_cpus(count):

@@ -1,5 +1,6 @@
 """From videos, or records, to a trained run: extract, split, fit, measure."""
 
+import os
 import shlex
 import signal
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from tfvc import cli, files, names, reopen, second_stage, workdir
 from tfvc import facts as of_clips
+from tfvc import recipe as recipes
+from tfvc import strategy as strategies
 from tfvc.plan import absolute, check, default_workdir, describe, heading, settled
 
 _DOC = """Trains a model; extracts the features first where that has not been done.
@@ -40,7 +43,7 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
             `data.kind` is yt8m; "" = the embedded demo set.
         workdir: folder of the run; "" = `runs/<model>-<digest of recipe, data and seed>`.
         seed: of the split, the weights and the order.
-        strategy: `default`, `mirrored` or `cpu:N`. The batch size is the global one.
+        strategy: `default`, `mirrored`, `multiworker` or `cpu:N`. The batch size is the global one.
         init_from: folder of a run whose weights are the start, by layer name.
         on_corrupt: `stop` at a damaged record of YouTube-8M, or `skip` it (the same command again then reads
             once more what it has read).
@@ -53,7 +56,8 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
 
     Raises:
         ValueError: the folder holds another run (the differences are named), or another process trains in
-            it; anything the data, the recipe or the records do not allow.
+            it; another worker is gone, or was started otherwise; anything the data, the recipe or the records
+            do not allow.
         FileNotFoundError: no such data, or no such weights.
         KeyboardInterrupt: a signal came; a checkpoint was saved.
 
@@ -65,6 +69,8 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
     folder = Path(workdir or default_workdir(recipe, data, seed, init_from))
     if folder.exists() and not folder.is_dir():  # known before the hours of extraction
         raise ValueError(f"--workdir={folder}: a file; expected a folder, which need not exist yet")
+    if not strategies.is_chief(strategy):  # which holds the lock, and alone writes
+        return _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt)
     with files.locked(folder, "training in"):
         files.sweep(folder, but=("export", "predictions"))  # other commands have locks of their own
         return _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt)
@@ -82,7 +88,7 @@ def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
         print(f"{broken}: the run was complete; it is finished anew from its last checkpoint")
     if over and not broken:
         print(f"this run is complete ({done['epochs']} epochs; asked for {recipe.train.epochs})")
-        if old.recipe.predict != recipe.predict:
+        if old.recipe.predict != recipe.predict and strategies.is_chief(strategy):
             kept = replace(old.recipe, predict=recipe.predict)
             workdir.save(folder, kept, old.facts, seed, old.split())
             print(f"stored for predictions: {recipe.predict}")
@@ -99,11 +105,28 @@ def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
 
 
 def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
-    from tfvc import strategy as strategies
-    from tfvc import training
+    from tfvc.workers import Crew
 
     started = time.perf_counter()
     devices = strategies.scope(strategy)  # before anything else touches a device
+    crew = Crew(devices)
+    with crew.standing(
+        f"start all workers again by the same command, to go on from the newest checkpoint in {folder}"
+    ):
+        run = (folder, old, recipe, data, seed, strategy, init_from, on_corrupt)
+        fitted = _fitted(*run, devices, crew)
+        if crew.chief:
+            _results(folder, recipe, *fitted, seed, started)
+        crew.wait()
+    metrics = workdir.load(folder).metrics()
+    _closing(folder, metrics)
+    return metrics
+
+
+def _fitted(folder, old, recipe, data, seed, strategy, init_from, on_corrupt, devices, crew):
+    from tfvc import training
+    from tfvc.layers.batch_norm import shared_by
+
     if strategy != "default":
         count = devices.num_replicas_in_sync
         print(f"strategy {strategy}: {count} replica{'s' if count > 1 else ''}")
@@ -113,7 +136,10 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
                 "leave one of them out"
             )
     other = workdir.load(init_from).model() if init_from else None
-    facts, split, feed_of = _gathered(recipe, data, seed, on_corrupt)
+    told = {"--model": recipe.model, "--fidelity": recipe.fidelity, "--seed": seed, "--init_from": init_from}
+    told |= recipes.flatten(recipe) | {"--workdir": os.path.abspath(folder)}
+    crew.agree(told, "start all by the same command")  # before hours of extraction
+    facts, split, feed_of = crew.in_turn(lambda: _gathered(recipe, data, seed, on_corrupt))
     facts.init_from = absolute(init_from)
     borrowed = bool(other) and facts.standardized and of_clips.has_statistics(other, facts)
     if borrowed:  # its weights were fitted to what they made of the features
@@ -121,20 +147,29 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
     elif facts.standardized:
         facts.say("features are standardised on the training clips")
     reopen.check_split(folder, old, facts, split)
-    feed = feed_of(devices.num_replicas_in_sync)
+    told = {"clips or labels": facts.listing, "classes": facts.classes, "split": split}
+    crew.agree(told, "start all by the same command, with the same data")
+    feed = feed_of(devices.num_replicas_in_sync, crew.share)
     held_out = feed.test()  # what is wrong with it is told before the training, not after
 
     training.start(seed, recipe.train.deterministic)
-    with training.precision(recipe.train.precision), devices.scope():
+    shared = shared_by(devices.num_replicas_in_sync if recipe.train.sync_batch_norm else 1)
+    with training.precision(recipe.train.precision), devices.scope(), shared:
         model = of_clips.build(recipe, facts)
+        if recipe.train.sync_batch_norm and not any("moving_mean" in v.path for v in model.variables):
+            raise ValueError(
+                f"train.sync_batch_norm=True: this {recipe.model} has no batch norm; leave it out"
+            )
         if facts.standardized and not borrowed:
             for row, layer in of_clips.standardizers(model, facts.features):
                 layer.set_statistics(*feed.statistics(row.name))
         if other:
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
-    if old and old.recipe.second_stage != recipe.second_stage:
-        (folder / "metrics.json").unlink(missing_ok=True)  # they are of the other one
-    workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
+    if crew.chief:
+        if old and old.recipe.second_stage != recipe.second_stage:
+            (folder / "metrics.json").unlink(missing_ok=True)  # they are of the other one
+        workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
+    crew.see("--workdir", folder / "recipe.json")
     with feed.readable():
         network, progress = training.fit(
             model,
@@ -147,6 +182,14 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
             paths=names.literal(recipe.model, "PATHS").get(recipe.train.drop_rule) or None,
             seed=seed,
         )
+    return facts, split, feed, held_out, network, progress
+
+
+def _results(folder, recipe, facts, split, feed, held_out, network, progress, seed, started):
+    """What comes after the last step: the model that is reported, its second stage, `metrics.json`."""
+    from tfvc import training
+
+    with feed.readable():
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
         run = workdir.load(folder)
@@ -177,8 +220,6 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
     }
     _picture(folder, recipe, progress)
     files.write_json(folder / "metrics.json", metrics)
-    _closing(folder, metrics)
-    return metrics
 
 
 def _picture(folder, recipe, progress):
@@ -194,13 +235,13 @@ def _picture(folder, recipe, progress):
 
 
 def _gathered(recipe, data, seed, on_corrupt):
-    """Facts, split, and a function: number of replicas -> what the run is fed."""
+    """Facts, split, and a function: number of replicas, the worker's share -> what the run is fed."""
     if recipe.data.kind == "yt8m":
         from tfvc.yt8m import facts as of_records
         from tfvc.yt8m.feed import Feed
 
         facts, split = of_records.gather(recipe, data)
-        return facts, split, lambda replicas: Feed(recipe, facts, split, seed, replicas, on_corrupt)
+        return facts, split, lambda *whose: Feed(recipe, facts, split, seed, *whose, on_corrupt=on_corrupt)
     if on_corrupt != "stop":
         raise ValueError(
             f"--on_corrupt={on_corrupt}: only for records by pattern (data.kind=yt8m); damaged clips are "
@@ -209,7 +250,7 @@ def _gathered(recipe, data, seed, on_corrupt):
     from tfvc.feed import Feed
 
     facts, split = of_clips.gather(recipe, data, seed)
-    return facts, split, lambda replicas: Feed(recipe, facts, split, seed, replicas)
+    return facts, split, lambda *whose: Feed(recipe, facts, split, seed, *whose)
 
 
 def _three(found):
@@ -248,6 +289,7 @@ def main(argv=None):
             check(recipe, arguments.data, arguments.strategy, arguments.init_from)
             folder = arguments.workdir or default_workdir(recipe, *given, arguments.init_from)
             print("\n".join(describe(recipe, arguments.data, folder)))
+            print(f"--strategy = {arguments.strategy}")
             return 0
         try:
             train(
@@ -261,7 +303,8 @@ def main(argv=None):
             )
         except KeyboardInterrupt as error:
             again = shlex.join(sys.argv[1:] if argv is None else argv)
-            print(f"stopped; to go on: python -m tfvc.train {again}".rstrip(), file=sys.stderr)
+            several = " (on all workers)" if arguments.strategy == "multiworker" else ""
+            print(f"stopped; to go on{several}: python -m tfvc.train {again}".rstrip(), file=sys.stderr)
             return 128 + getattr(error, "number", signal.SIGINT)
 
     cli.command("tfvc.train", _DOC, _FLAGS, run, argv)

@@ -24,8 +24,10 @@ from tfvc.callbacks import (
     write_log,
 )
 from tfvc.optimizers import by_path, optimizer
+from tfvc.trainee import Trainee
 from tfvc.updates import HeadLosses, PathUpdates
 from tfvc.workdir import classifier_of, heads_of, probabilities_of
+from tfvc.workers import Crew
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -61,13 +63,15 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
 
     The order of the data must be a function of the step alone: `batches(first_step)` is asked again when a
     run goes on. With `train.deterministic`, a run that was killed ends with the weights of one that was not.
+    Of several workers each calls this; the chief alone writes into the folder, which all read.
 
     Args:
         model: a functional keras.Model, built under `precision(train.precision)` and its strategy's scope. Of
             several outputs `probabilities` is trained and judged (with an output `heads` each head is
             trained by its own loss, see `HeadLosses`); what is saved has all.
         train: `recipe.Train`.
-        batches: function of the first step that returns an infinite dataset of (inputs, labels).
+        batches: function of the first step that returns an infinite dataset of (inputs, labels): of a worker,
+            its part of each batch.
         steps_per_epoch: batches an epoch.
         validation: finite dataset of (inputs, labels), or None.
         folder: of the run; gets `checkpoints/`, `logs/`, `log.csv`, `best.keras`.
@@ -83,7 +87,8 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
 
     Raises:
         ValueError: the loss, or a weight, is no longer finite (the step is named); a checkpoint of another
-            model; shares of steps, or a first best epoch, that do not fit.
+            model; shares of steps, or a first best epoch, that do not fit; workers that stand at different
+            steps.
         Stopped: SIGINT or SIGTERM came; a checkpoint was saved.
     """
     folder = Path(folder)
@@ -94,37 +99,41 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
             f"train.best_from={train.best_from}: no epoch may be the best; expected at most {end}"
         )
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
+    crew = Crew(model.distribute_strategy)
+    replicas = model.distribute_strategy.num_replicas_in_sync
     with model.distribute_strategy.scope():
         measure = measures(multi_label)[0]
-        trained = classifier_of(model)
-        if heads_of(model) is not None:
-            trained = HeadLosses(model)
+        step = {
+            "parts": train.accumulate,
+            "sum_first": train.clip_norm > 0 or train.precision == "float16",
+        }
         if drops:
-            trained = PathUpdates(trained, paths, drops, seed)
-            rule = by_path(train, len(trained.trainable_variables), trained.still)
+            trained = PathUpdates(classifier_of(model), paths, drops, seed, **step)
+            rule = by_path(train, len(trained.trainable_variables), trained.still, replicas)
         else:
-            rule = optimizer(train)
+            several = heads_of(model) is not None
+            trained = HeadLosses(model, **step) if several else Trainee(classifier_of(model), **step)
+            rule = optimizer(train, replicas)
         trained.compile(rule, _loss(train, multi_label), metrics=[measure], jit_compile=train.jit)
         trained.optimizer.build(trained.trainable_variables)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    progress = _progress(folder, bare, trained.optimizer, train, steps_per_epoch)
+    progress = _progress(folder, bare, trained.optimizer, train, steps_per_epoch, crew)
     if drops:
         trained.step = progress.step
 
     tracker = next(m for m in trained.metrics if m.name == "loss")
     wait, signals = DataWait(), Signals()
     meter = Meter(progress, lambda: {"loss": tracker, measure.name: measure}, wait)
-    board = Board(folder / "logs", meter)
-    callbacks = [meter, board, Books(bare, train, folder, meter, signals)]
+    boards = [Board(folder / "logs", meter)] if crew.chief else []
+    callbacks = [meter, *boards, Books(bare, train, folder, meter, signals, crew)]
     if validation is not None:
         judge = keras.Model(model.input, probabilities_of(model))
-        callbacks.insert(0, Validation(judge, validation, _judged(judge, train, multi_label)))
+        callbacks.insert(0, Validation(judge, validation, _judged(judge, train, multi_label), crew))
     try:
         with signals:
             while progress.epoch < train.epochs and not patience_is_out(train, progress):
                 done = progress.step - progress.epoch * steps_per_epoch
                 trained.fit(
-                    wait.wrap(batches(progress.step)),
+                    crew.placed(wait.wrap(batches(progress.step))),
                     initial_epoch=progress.epoch,
                     epochs=progress.epoch + 1 if done else train.epochs,  # first the rest of a broken epoch
                     steps_per_epoch=steps_per_epoch - done,
@@ -136,16 +145,35 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
         print(f"saved at step {progress.step}; the same command goes on from there")
         raise
     finally:
-        board.close()
+        for board in boards:
+            board.close()
     return bare, progress
 
 
-def _progress(folder, bare, rule, train, steps_per_epoch):
-    """Where the run stands: its newest checkpoint's progress, or a fresh one."""
-    progress = checkpoints.restore(folder / "checkpoints", bare, rule, train.keep_checkpoints)
-    if progress is None:
-        return checkpoints.Progress(steps_per_epoch=steps_per_epoch)
+def _progress(folder, bare, rule, train, steps_per_epoch, crew):
+    """Where the run stands: its newest checkpoint's progress, or a fresh one; the same for all workers."""
+
+    def found():
+        if crew.chief:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            return _resumed(folder, bare, rule, train, steps_per_epoch)
+        path = checkpoints.newest(folder / "checkpoints")
+        return checkpoints.load(path, bare, rule) if path else None
+
+    progress = crew.in_turn(found) or checkpoints.Progress(steps_per_epoch=steps_per_epoch)
+    crew.agree(
+        {"step": progress.step, "steps an epoch": steps_per_epoch},
+        f"expected a folder of the run that all workers read, not each its own ({folder})",
+    )
+    return progress
+
+
+def _resumed(folder, bare, rule, train, steps_per_epoch):
+    """The newest checkpoint's progress, whose weights are put back; None where there is none."""
     where = folder / "checkpoints"
+    progress = checkpoints.restore(where, bare, rule, train.keep_checkpoints)
+    if progress is None:
+        return None
     if progress.steps_per_epoch != steps_per_epoch:
         raise ValueError(
             f"{where}: made with {progress.steps_per_epoch} steps an epoch, now there are {steps_per_epoch}: "

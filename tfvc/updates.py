@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
+
+from tfvc.trainee import Trainee
 
 
 @keras.saving.register_keras_serializable(package="tfvc")
-class PathUpdates(keras.Model):
+class PathUpdates(Trainee):
     """A network of several paths, for a training in which a path stands still in some of the steps.
 
         u ~ U(0, 1), one a step
@@ -28,6 +29,7 @@ class PathUpdates(keras.Model):
             the network lacks are passed over.
         drops: name of a path -> share of the steps in which it stands still.
         seed: of the draw.
+        **kwargs: of `Trainee`.
 
     Input: as the network. Output: as the network.
 
@@ -48,8 +50,8 @@ class PathUpdates(keras.Model):
     """
 
     def __init__(self, network, paths, drops, seed=0, **kwargs):
-        super().__init__(**({"dtype": network.dtype_policy} | kwargs))
-        self.network, self.paths, self.drops, self.seed = network, paths, drops, seed
+        super().__init__(network, **kwargs)
+        self.paths, self.drops, self.seed = paths, drops, seed
         self.step = 0
         self.still = {path: found for path, names in paths.items() if (found := self._indices(names))}
         for path, share in drops.items():
@@ -59,20 +61,11 @@ class PathUpdates(keras.Model):
                     f"{', '.join(paths.get(path, ())) or '(none)'}; expected 0"
                 )
         self._now_still = ""
-        self.build(network.input_shape)
 
     def _indices(self, names):
         layers = [layer for layer in self.network.layers if layer.name in names]
         own = {id(v) for layer in layers for v in layer.trainable_variables}
         return [i for i, v in enumerate(self.network.trainable_variables) if id(v) in own]
-
-    def build(self, input_shape):
-        """Nothing to make: the network is built."""
-        self.built = True
-
-    def call(self, inputs, training=None):
-        """Probabilities of a batch."""
-        return self.network(inputs, training=training)
 
     def drawn(self, step):
         """Name of the path that stands still in a step of the run, counted from 0; "" = none."""
@@ -100,38 +93,18 @@ class PathUpdates(keras.Model):
 
         self.train_function = function
 
-    def train_step(self, data):
-        """One update of what does not stand still; as Keras' own in all else."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    def moving(self):
+        """The variables of what does not stand still."""
         still = self.still.get(self._now_still, ())
-        moving = [v for i, v in enumerate(self.trainable_variables) if i not in still]
-        with tf.GradientTape() as tape:
-            probabilities = self(x, training=True)
-            loss = self.compute_loss(x, y, probabilities, weight, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        whole = loss * self.distribute_strategy.num_replicas_in_sync  # it is a replica's share already
-        next(m for m in self.metrics if m.name == "loss").update_state(whole, sample_weight=tf.shape(y)[0])
-        self.optimizer.apply(tape.gradient(scaled, moving), moving)
-        return self.compute_metrics(x, y, probabilities, weight)
+        return [v for i, v in enumerate(self.trainable_variables) if i not in still]
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "paths": {path: list(names) for path, names in self.paths.items()},
-            "drops": dict(self.drops),
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The model of a config, with fresh weights."""
-        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
-        return cls(**(config | {"network": network}))
+        paths = {path: list(names) for path, names in self.paths.items()}
+        return {**super().get_config(), "paths": paths, "drops": dict(self.drops), "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="tfvc")
-class HeadLosses(keras.Model):
+class HeadLosses(Trainee):
     """A network whose heads are trained each by its own loss, as if each were alone.
 
         loss = sum over the heads m of loss(labels, heads[:, m])
@@ -145,6 +118,7 @@ class HeadLosses(keras.Model):
     Args:
         network: keras.Model, inputs -> dict with `probabilities` (B, C) and `heads` (B, M, C). It is what is
             saved.
+        **kwargs: of `Trainee`.
 
     Input: as the network. Output: the network's dict.
 
@@ -158,19 +132,6 @@ class HeadLosses(keras.Model):
         (4, 2, 3)
     """
 
-    def __init__(self, network, **kwargs):
-        super().__init__(**({"dtype": network.dtype_policy} | kwargs))
-        self.network = network
-        self.build(network.input_shape)
-
-    def build(self, input_shape):
-        """Nothing to make: the network is built."""
-        self.built = True
-
-    def call(self, inputs, training=None):
-        """The network's outputs."""
-        return self.network(inputs, training=training)
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of the heads' losses."""
         heads = keras.ops.unstack(y_pred["heads"], axis=1)
@@ -179,12 +140,3 @@ class HeadLosses(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Measures of the probabilities."""
         return super().compute_metrics(x, y, y_pred["probabilities"], sample_weight)
-
-    def get_config(self):
-        return {**super().get_config(), "network": keras.saving.serialize_keras_object(self.network)}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The model of a config, with fresh weights."""
-        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
-        return cls(**(config | {"network": network}))

@@ -74,14 +74,15 @@ class Run:
         files.check_archive(path)
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            rows = {row.name: row.shape for row in self.facts.features}
+            inputs = dict(model.input).items()
+            shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs if not _is_length(name, rows)}
+            classes = probabilities_of(model).shape[-1]
         except files.UNREADABLE as error:
+            why = files.printable(files.first_line(error))
             raise ValueError(
-                f"{path}: cannot be loaded ({files.first_line(error)}); put back the file that training wrote"
+                f"{path}: cannot be loaded ({why}); put back the file that training wrote"
             ) from None
-        rows = {row.name: row.shape for row in self.facts.features}
-        inputs = dict(model.input).items()
-        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs if not _is_length(name, rows)}
-        classes = probabilities_of(model).shape[-1]
         if classes != len(self.facts.classes) or shapes != rows:
             raise ValueError(
                 f"{path}: {classes} classes of {shapes}, but recipe.json says "
@@ -181,8 +182,9 @@ def load(path):
         facts = dict(tree["facts"])
         facts["features"] = rows_of(facts["features"])
         return Run(path, check(from_json(tree["recipe"])), _checked(Facts(**facts)), int(tree["seed"]))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{file}: not the recipe of a run of this version ({error})") from None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        why = files.printable(str(error))
+        raise ValueError(f"{file}: not the recipe of a run of this version ({why})") from None
 
 
 def _is_length(name, rows):

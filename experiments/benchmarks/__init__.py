@@ -67,19 +67,21 @@ def table(results):
 
 def machine():
     """What the numbers were taken on."""
+    import importlib
     import os
 
     import keras
-    import tensorflow as tf
 
+    backend = keras.backend.backend()
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return {
         "processor": model or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "gpus": len(tf.config.list_physical_devices("GPU")),
-        "tensorflow": tf.__version__,
+        "gpus": sum("gpu" in device.lower() for device in keras.distribution.list_devices()),
+        "backend": backend,
+        backend: importlib.import_module(backend).__version__,
         "keras": keras.__version__,
     }
 
@@ -91,11 +93,17 @@ def has_bfloat16():
     return any(flag in text.split() for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def write(out, title, options, results):
-    """Writes `<out>.md` and `<out>.json`."""
+def memory(name):
+    """MB of this process: `VmRSS`, what it holds now, or `VmHWM`, its peak. Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1000  # KiB, near enough
+
+
+def write(out, title, options, results, page=""):
+    """Writes `<out>.md`, with `page` after the table, and `<out>.json`."""
     tree = {"benchmark": title, "machine": machine(), "options": options}
     tree["results"] = [{**asdict(r), "verdict": r.verdict} for r in results]
     files.write_json(f"{out}.json", tree)
     on = ", ".join(f"{key} {value}" for key, value in tree["machine"].items())
     with files.aside(f"{out}.md") as temporary:
-        temporary.write_text(f"# {title}\n\n{on}; {options}\n\n{table(results)}\n", encoding="utf-8")
+        temporary.write_text(f"# {title}\n\n{on}; {options}\n\n{table(results)}\n{page}", encoding="utf-8")

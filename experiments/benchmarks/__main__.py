@@ -40,7 +40,8 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    benchmarks.write(out, argv[0], options, results)
+    page = module.page(results) if hasattr(module, "page") else ""
+    benchmarks.write(out, argv[0], options, results, page)
     print(f"{benchmarks.table(results)}\n\nwritten: {out}.md, {out}.json")
     return int(any(r.verdict == "missed" for r in results))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.benchmarks import Result, alternate, medians
+from experiments.benchmarks import Result, alternate, medians, memory
 
 OPTIONS = {
     "videos": 10240,
@@ -161,11 +161,6 @@ def growth(videos, classes, batch, top_k):
         if step == 1:
             metrics.get()
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
-            before = _status("VmRSS")
+            before = memory("VmRSS")
     metrics.get()
-    return _status("VmHWM") - before
-
-
-def _status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1000  # KiB, near enough
+    return memory("VmHWM") - before

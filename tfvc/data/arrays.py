@@ -1,12 +1,9 @@
 """Arrays in the files of others: .npy, .npz and simple .h5. Nothing pickled is ever read."""
 
 import io
-import lzma
 import math
 import os
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +13,6 @@ from tfvc import files
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 _HEADER = 1 << 16  # bytes in which a header must end; NumPy refuses one of over 10,000 characters
 _MAKE = {".npy": "np.save", ".npz": "np.savez"}
-# What NumPy, zipfile and h5py raise for bytes that are no array: a header is parsed as Python's literals.
-_DAMAGE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError)
-_DAMAGE += (ValueError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _PICKLE = (
     "{path}: holds pickled objects, which are not read: a pickle can run any code. Whoever trusts the file "
     "makes plain arrays of it: np.savez('{stem}.npz', {name}=np.stack(array).astype('float32'))"
@@ -62,7 +56,7 @@ def headers(path, name="frames"):
                     if entry.filename.endswith(".npy"):
                         with archive.open(entry) as f:
                             found[entry.filename.removesuffix(".npy")] = _header(f, entry.file_size)
-    except _DAMAGE as error:
+    except files.NO_ARRAY as error:
         raise _unreadable(path, error, name) from None
     for held, (_, dtype) in found.items():
         _refuse_objects(path, held, dtype)
@@ -92,19 +86,19 @@ def member(path, name):
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as f:
             return np.lib.format.read_array(f, allow_pickle=False)
-    except _DAMAGE as error:
+    except files.NO_ARRAY as error:
         raise _unreadable(path, error) from None
 
 
 def row(path, array, index):
-    """One row of what `whole` gave.
+    """One row of what `whole` gave; of index () all of it.
 
     Raises:
         Damaged: the bytes of this row are damaged; the file is named.
     """
     try:
         return array[index]
-    except _DAMAGE as error:
+    except files.NO_ARRAY as error:
         raise _unreadable(path, error) from None
 
 
@@ -130,7 +124,7 @@ def whole(path, name):
         headers(path, name)
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except _DAMAGE as error:
+        except files.NO_ARRAY as error:
             raise _unreadable(path, error, name) from None
     if path.suffix in (".h5", ".hdf5"):
         return _dataset(path, name)
@@ -144,7 +138,7 @@ def _dataset(path, name):
         file = h5py.File(path, "r")  # stays open: its rows are read one by one
         sets = {key: value for key, value in file.items() if isinstance(value, h5py.Dataset)}
         dtypes = {key: value.dtype for key, value in sets.items()}
-    except _DAMAGE as error:
+    except files.NO_ARRAY as error:
         raise _unreadable(path, error) from None
     key = _only(path, name, sets)
     if dtypes[key].hasobject:
@@ -171,7 +165,7 @@ def _refuse_objects(path, name, dtype):
 
 def _unreadable(path, error, name="frames"):
     """One line for what NumPy or h5py said. A pickle is told from damage by its first bytes."""
-    text = files.first_line(error)[:200]
+    text = files.printable(files.first_line(error)[:200])
     with open(path, "rb") as f:
         pickle = f.read(1) == b"\x80"
     if pickle:

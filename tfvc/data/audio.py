@@ -25,6 +25,7 @@ from tfvc.data.video import (
 CHANNELS = ("mean", "first")
 _FILLING = 0.15  # seconds: a last piece so short is what codecs fill their last block up with
 _TOGETHER = 0.05  # seconds: streams whose starts lie no further apart start together, but for codecs' delays
+_PLANES = 8  # so many a frame of FFmpeg holds itself; see `_values`
 _HIGHEST_RATE = 768_000  # samples a second of a file that `Track` takes: a buffer holds one second
 _UNFINISHED = "not read to its end"
 
@@ -306,9 +307,7 @@ def read_track(path, track, *, max_seconds=MAX_SECONDS):
 
 def _channel(frame, channels, errors):
     """The first of a frame's channels, or their plain mean, float64 (samples,) in [-1, 1]."""
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
+    values = _values(frame)
     if values.dtype.kind == "u":
         values = values.astype("float64") - 128
         values /= 128
@@ -319,6 +318,22 @@ def _channel(frame, channels, errors):
         values = np.nan_to_num(values)
     values = np.clip(values, -1.0, 1.0)
     return values[0].astype("float64") if channels == "first" else values.mean(0, dtype="float64")
+
+
+def _values(frame):
+    """A frame's samples (channels, samples), as they are stored.
+
+    PyAV counts the planes of eight channels and more beyond the last, and reads memory that is not there; so
+    these are put side by side in one plane first.
+    """
+    count = frame.layout.nb_channels
+    if not frame.format.is_planar:
+        return frame.to_ndarray().reshape(-1, count).T
+    if count < _PLANES:
+        return frame.to_ndarray()
+    side_by_side = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
+    pieces = [*side_by_side.resample(frame), *side_by_side.resample(None)]
+    return np.concatenate([piece.to_ndarray().reshape(-1, count).T for piece in pieces], 1)
 
 
 @functools.lru_cache(4)
@@ -364,6 +379,8 @@ def read_audio(path, *, rate=16000, channels="mean", max_seconds=MAX_SECONDS, st
         stream = container.streams.best("audio") if container.streams.audio else None
         if stream is None:
             raise MediaError(path, "no sound in it")
+        if stream.codec_context is None:
+            raise MediaError(path, "no decoder for its sound")
         refuse_longer(path, header_seconds(container, stream), max_seconds)
         errors, pieces, count = [], [], 0
         limit = math.ceil((max_seconds + 1) * rate)
@@ -388,13 +405,13 @@ def _resampled(container, stream, rate, errors):
     broken = []
     for frame in decoded(packets_of(container, [stream], broken), stream, errors):
         if resampler is None:
-            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
+            resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
         frame.pts = None  # a gap in the clock is no reason to fail; samples simply follow one another
         try:
-            yield from (out.to_ndarray() for out in resampler.resample(frame))
+            yield from map(_values, resampler.resample(frame))
         except (FFmpegError, ValueError) as error:  # the format changes in the middle
             errors.append(f"sound format changes ({error})")
             return
     errors += broken
     if resampler is not None:
-        yield from (out.to_ndarray() for out in resampler.resample(None))
+        yield from map(_values, resampler.resample(None))

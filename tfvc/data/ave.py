@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvc import files
 from tfvc.data import manifests
 
 ANNOTATIONS = "Annotations.txt"
@@ -75,7 +76,7 @@ def _rows(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected AVE's folder, with lines {_FORM}")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = files.read_whole(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8; expected lines {_FORM}") from None
     for number, line in enumerate(lines, 1):
@@ -112,14 +113,14 @@ def _parts(root, rows):
                 listed = ", ".join(file.name for file in ways[way].values())
                 raise FileNotFoundError(f"{absent}: no such file; a split of AVE is all of {listed}")
         return [""] * len(rows), ["AVE: no files of the split there (trainSet.txt or train_order.h5 ...)"]
-    files = ways[way]
-    notes = [f"AVE: split by {', '.join(file.name for file in files.values())}"]
+    named = ways[way]
+    notes = [f"AVE: split by {', '.join(file.name for file in named.values())}"]
     if all(all(found) for found in there.values()):
         others = ", ".join(file.name for file in ways["order"].values())
         notes[0] += f"; {others} are there too and are not read"
     find = _by_text(rows) if way == "text" else _by_order(rows)
     parts, twice = [""] * len(rows), []
-    for part, file in files.items():
+    for part, file in named.items():
         for row in find(file):
             if parts[row] not in ("", part):
                 twice.append(row)
@@ -154,7 +155,8 @@ def _by_order(rows):
 
         order = arrays.whole(file, "order")
         whole = order.ndim == 1 and order.dtype.kind in "iu" and len(order) <= len(rows)
-        order = np.asarray(order[()]) if whole else None  # read only where it is of such a size
+        # Read only where it is of such a size.
+        order = np.asarray(arrays.row(file, order, ())) if whole else None
         if not whole or not ((order >= 0) & (order < len(rows))).all():
             raise ValueError(f"{file}: expected row numbers of {ANNOTATIONS}, 0 to {len(rows) - 1}")
         return order.tolist()
@@ -166,8 +168,8 @@ def _videos(root, media):
     """videoid -> file, in `AVE/` before beside it, .mp4 before others."""
     found = {}
     for folder in (root, root / "AVE"):
-        files = [p for p in folder.iterdir() if p.suffix.lower() in media] if folder.is_dir() else []
-        found |= {p.stem: p for p in sorted(files, key=lambda p: (p.suffix.lower() == ".mp4", p.name))}
+        there = [p for p in folder.iterdir() if p.suffix.lower() in media] if folder.is_dir() else []
+        found |= {p.stem: p for p in sorted(there, key=lambda p: (p.suffix.lower() == ".mp4", p.name))}
     return found
 
 

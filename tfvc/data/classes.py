@@ -22,7 +22,7 @@ def read(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; data.classes expects a text file, one class a line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = files.read_whole(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8; expected a text file, one class a line") from None
     found = {}

@@ -296,7 +296,11 @@ def _official(dataset, lists, number):
             raise FileNotFoundError(
                 f"{file}: no such file; expected the official lists, data.list_number 1 to 3"
             )
-        for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            lines = files.read_whole(file).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f"{file}: not UTF-8; expected an official list of UCF-101") from None
+        for line in lines:
             if line.strip():  # "Class/v_Class_g01_c01.avi 1"; the number is left to the folder's name
                 parts[_key(line.split()[0])] = part
     # By name without extension or case: clips are often converted, and HandstandPushups is spelt two ways.

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from tfvc import files
 from tfvc.data import disaster
 
 _LONGEST = 131072  # characters of a field: a hostile file must not eat the machine
@@ -93,7 +94,7 @@ def is_name(text):
 
 
 def _decode(path):
-    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    raw = files.read_whole(path).removeprefix(b"\xef\xbb\xbf")
     try:
         return raw.decode("utf-8"), []
     except UnicodeDecodeError:
@@ -157,6 +158,11 @@ def _short(text):
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
+def _listed(names):
+    """Names of columns, for a message."""
+    return files.printable(", ".join(names)[: 4 * _SHOWN])
+
+
 def _is_file(path):
     try:
         return path.is_file()
@@ -190,7 +196,7 @@ def _twice(present):
     """Two columns that mean the same, for a fault; "" if there are none."""
     known = [_own(k) for k in present]
     both = next((k for k in known if k in _COLUMNS and known.count(k) > 1), "")
-    return f"two columns for {both}: {', '.join(k for k in present if _own(k) == both)}" if both else ""
+    return f"two columns for {both}: {_listed(k for k in present if _own(k) == both)}" if both else ""
 
 
 def _csv(path, text, needed, faults):
@@ -203,7 +209,7 @@ def _csv(path, text, needed, faults):
             missing = _missing(header, needed)
             if missing:
                 kinetics = "; Kinetics' list? --set=data.kind=kinetics_sounds" * ("youtube_id" in header)
-                has = f"the header has: {', '.join(header)}{kinetics}"
+                has = f"the header has: {_listed(header)}{kinetics}"
                 faults.append((line, f"no column {', '.join(missing)}; {has}"))
                 return
             if twice := _twice(header):
@@ -244,11 +250,11 @@ def _jsonl(path, text, needed, faults):
         missing = _missing(tree, needed)
         odd = [k for k, v in tree.items() if isinstance(v, (list, dict)) and not _may_be_list(k, v)]
         if missing:
-            faults.append((number, f"no {', '.join(missing)}; the line has: {', '.join(tree)}"))
+            faults.append((number, f"no {', '.join(missing)}; the line has: {_listed(tree)}"))
         elif twice := _twice(tree):
             faults.append((number, twice))
         elif odd:
-            faults.append((number, f"{odd[0]}: expected text, found {type(tree[odd[0]]).__name__}"))
+            faults.append((number, f"{_listed(odd[:1])}: expected text, found {type(tree[odd[0]]).__name__}"))
         else:
             yield number, _row(tree)
 

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvc import files
-from tfvc.data import schema, shards
+from tfvc.data import salvage, schema, shards
+from tfvc.data.sharing import ALONE
 from tfvc.names import suggest
 
 _READ = 8 << 20  # bytes a read
@@ -46,7 +47,16 @@ class _Opened:
 
 
 def train_batches(
-    source, batch_size, *, seed=0, shuffle, drop_remainder, first_step=0, replicas=1, cache_mb=1024
+    source,
+    batch_size,
+    *,
+    seed=0,
+    shuffle,
+    drop_remainder,
+    first_step=0,
+    replicas=1,
+    cache_mb=1024,
+    share=ALONE,
 ):
     """Batches for `fit`, without end.
 
@@ -65,6 +75,8 @@ def train_batches(
         replicas: devices that share a batch. TensorFlow gives them equal parts only of a multiple of their
             number, so the last batch is cut to one.
         cache_mb: MiB of serialised records kept in memory.
+        share: the worker's; its part of each batch is what comes. By files (of records that are streamed)
+            all take equally many clips an epoch: one that has more comes to the rest in the next.
 
     Returns:
         `(dataset, steps)`: an infinite `tf.data.Dataset` of `(inputs, labels)` as
@@ -86,18 +98,32 @@ def train_batches(
     if not steps:
         raise ValueError(f"{count} clips make no batch of {batch_size}; lower train.batch_size")
     first_epoch, done = divmod(first_step, steps)
-    if _bytes(opened) <= cache_mb << 20:
+    streamed = _bytes(opened) > cache_mb << 20
+    apart = streamed and share.by_file(len(opened.files))
+    if apart:
+        opened = _dealt(opened, share)
+        count, batch_size = min(count, steps * batch_size) // share.count, batch_size // share.count
+    if not streamed:
         records, epoch = _in_memory(opened, source, shuffle, seed)
     else:
         # Half: a block lies in memory twice, as it was read and as it is permuted.
-        block = max(2 * batch_size, (cache_mb << 19) * count // _bytes(opened)) if shuffle else 0
-        records, epoch = None, _from_disk(opened, min(block, count), seed)
+        block = (
+            max(2 * batch_size, (cache_mb << 19) * len(opened.records) // _bytes(opened)) if shuffle else 0
+        )
+        records, epoch = None, _from_disk(opened, min(block, len(opened.records)), seed)
 
     def batched(number):
         skipped = tf.where(number == first_epoch, tf.constant(done * batch_size, tf.int64), 0)
-        return epoch(number).take(count).skip(skipped).batch(batch_size, drop_remainder)
+        return share.of(epoch(number).take(count).skip(skipped).batch(batch_size, drop_remainder))
 
-    dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(batched)
+    if apart:  # a worker's own epochs are as long as its files; those of the training are as long for all
+        before, sizes = first_epoch * count + done * batch_size, [batch_size] * steps
+        sizes[-1] = count - batch_size * (steps - 1)
+        own = tf.data.Dataset.range(before // len(opened.records), np.iinfo(np.int64).max).flat_map(epoch)
+        own = own.skip(before % len(opened.records)).batch(batch_size)
+        dataset = own.rebatch(sizes[done:] + sizes[:done])
+    else:
+        dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(batched)
     return _parsed(
         dataset, source, opened, records, lambda inputs, labels, ids, lengths: (inputs, labels)
     ), steps
@@ -199,6 +225,9 @@ def _open(source):
         raise ValueError(f"{source.folder}: no clip to read")
     used = [shard for shard in manifest.shards if any(r["id"] in wanted for r in shard["records"])]
     shards.check_sizes(manifest, used)
+    for path in (manifest.folder / shard["file"] for shard in used):
+        if not salvage.readable(path):
+            raise ValueError(f"{path}: damaged (the length of a record); remove it and extract again")
     keep = np.zeros((len(used), max(len(shard["records"]) for shard in used)), bool)
     for k, shard in enumerate(used):
         keep[k, : len(shard["records"])] = [r["id"] in wanted for r in shard["records"]]
@@ -215,6 +244,16 @@ def _check_labels(record, source, manifest):
     for i in record["labels"]:
         if manifest.classes[i] not in source.classes:
             raise ValueError(f"{where}: {suggest('class', manifest.classes[i], source.classes)}")
+
+
+def _dealt(opened, share):
+    """A worker's files: the fullest are dealt first, each to the worker that has the fewest records."""
+    wanted, given = opened.keep.sum(1), [[] for _ in range(share.count)]
+    for file in np.argsort(-wanted, kind="stable"):
+        min(given, key=lambda mine: wanted[mine].sum()).append(int(file))
+    mine, starts = sorted(given[share.index]), np.cumsum([0, *wanted])
+    records = [r for k in mine for r in opened.records[starts[k] : starts[k + 1]]]
+    return _Opened([opened.files[k] for k in mine], opened.keep[mine], records, opened.classes)
 
 
 def _bytes(opened):

@@ -4,11 +4,13 @@ A record lies in the file as its length (8 bytes), the masked CRC-32C of these 8
 masked CRC-32C of the data. Where the data is damaged, the next record follows as the length says; where the
 length is, the next place counts at which all four fit. Only damaged files come here, so NumPy is fast enough.
 
-Damage is by chance here. Against a file made to harm there is no guard: TensorFlow, which reads first, takes
-memory for whatever length a record claims under a CRC that fits, and where there is not as much, the process
-ends.
+A length made to harm, under a CRC that fits, would end TensorFlow, which reads first: `readable` finds it
+before, in files that lie here and are not zipped. In zipped and distant ones there is no guard against it.
 """
 
+import functools
+import mmap
+import os
 import struct
 import zlib
 
@@ -49,14 +51,35 @@ def survey(path, known=()):
 
 
 def count(path):
-    """How many records a whole file holds, by their lengths alone: nothing else is read."""
-    number = at = 0
-    with open(path, "rb") as file:
-        while head := file.read(8):
-            at += int.from_bytes(head, "little") + FRAMING
-            file.seek(at)
-            number += 1
-    return number
+    """How many records a whole file holds, by their lengths alone."""
+    return sum(1 for _ in _lengths(path))
+
+
+def readable(path):
+    """Whether TensorFlow may read a file that lies here: no record claims to be longer than the file.
+
+    It takes memory for whatever length a record claims under a checksum that fits, and where there is not as
+    much, the process dies: 50 bytes, made to harm, are enough.
+    """
+    about = os.stat(path)
+    return _readable(str(path), about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1 << 16)  # a run opens each of its files many times
+def _readable(path, size, _):
+    return all(length <= size for length in _lengths(path))
+
+
+def _lengths(path):
+    """What the records of a file claim as their lengths, as far as one leads to the next."""
+    size, at = os.path.getsize(path), 0
+    if not size:
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while at + 8 <= size:
+            length = int.from_bytes(data[at : at + 8], "little")
+            yield length
+            at += length + FRAMING
 
 
 def record(path, offset):
@@ -171,13 +194,13 @@ def _resync(file, start, size):
         # No record reaches 4 GiB, so four of a length's bytes are 0: few places are left to compute.
         high = np.zeros(places, bool)
         for k in range(4, 8):
-            high |= block[k : k + places] != 0
+            high |= block[k : k + places].astype(bool)
         found = np.flatnonzero(~high)
         register = np.full(len(found), 0xFFFFFFFF, np.uint32)
         for k in range(8):
             register = _TABLE[(register ^ block[found + k]) & 0xFF] ^ (register >> 8)
         stored = sum(block[found + 8 + k].astype(np.uint64) << np.uint64(8 * k) for k in range(4))
-        for place in found[masked(~register) == stored]:
+        for place in found[np.equal(masked(~register), stored)]:
             if _check(file, begin + int(place), size)[1] is None:
                 return begin + int(place)
     return size

@@ -244,7 +244,9 @@ def _decode(lists, packed, row):
         joined = tf.reshape(joined, [-1, longest, flat.shape[1]])
 
         def either():
-            frames = lists.to_tensor(shape=[None, longest, flat.shape[1]])
+            frames = lists.to_tensor(shape=[None, t, flat.shape[1]])
+            if not t:  # in a graph `to_tensor` takes no tensor for a size
+                frames = tf.pad(frames, [[0, 0], [0, longest - tf.shape(frames)[1]], [0, 0]])
             return tf.where((length > 0)[:, None, None], joined, frames)
 
         return tf.cond(tf.size(flat) > 0, either, lambda: joined), counts

@@ -256,7 +256,10 @@ def verify(folder):
 def is_records(folder):
     """Whether a folder holds (or begins to hold) records of ours."""
     path = Path(folder) / MANIFEST
-    return path.is_file() and path.read_bytes()[:64].find(FORMAT.encode()) > 0
+    if not path.is_file():
+        return False
+    with open(path, "rb") as f:
+        return f.read(64).find(FORMAT.encode()) > 0
 
 
 def _name(index):
@@ -311,7 +314,7 @@ def _manifest(folder, tree):
         if len(set(manifest.ids)) < len(manifest.ids):
             raise ValueError("two records of one id")
         return manifest
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"{folder / MANIFEST}: not a manifest of this version ({error!r}); extract the clips again"
         ) from None

@@ -112,10 +112,15 @@ def locate(name, copies):
         return name, False, -1
 
 
+def harmless(path, zipped):
+    """Whether TensorFlow may read a file; see `salvage.readable`. Of a zipped or distant one nobody knows."""
+    return zipped or "://" in path or salvage.readable(path)
+
+
 def head(located, count):
     """The first records of a file, bytes; none where it cannot be read. `located`: of `locate`."""
     path, zipped, size = located
-    if size < 0:
+    if size < 0 or not harmless(path, zipped):
         return iter(())
     stored = tf.data.TFRecordDataset(path, "GZIP" if zipped else "")
     return stored.take(count).ignore_errors().as_numpy_iterator()

@@ -122,12 +122,12 @@ def streams(path):
         video, audio = video_stream(container), container.streams.best("audio")
         return Probe(
             seconds=header_seconds(container, video or audio),
-            width=video.width if video else 0,
-            height=video.height if video else 0,
+            width=video.width if video and video.codec_context else 0,
+            height=video.height if video and video.codec_context else 0,
             fps=float(video.average_rate or video.guessed_rate or 0) if video else 0.0,
             has_video=video is not None,
             has_audio=audio is not None,
-            audio_rate=audio.rate or 0 if audio else 0,
+            audio_rate=audio.rate or 0 if audio and audio.codec_context else 0,
         )
 
 
@@ -280,6 +280,8 @@ def _frames(path, fps, count, convert, max_frames, max_seconds, max_pixels, warn
         with _heard(track, packets, broken):
             if stream is None:
                 raise MediaError(path, "no video in it" + (", only sound" if container.streams.audio else ""))
+            if stream.codec_context is None:
+                raise MediaError(path, "no decoder for its pictures")
             _refuse_larger(path, stream.width, stream.height, max_pixels)
             refuse_longer(path, header_seconds(container, stream), max_seconds)
             context = stream.codec_context

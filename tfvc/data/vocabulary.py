@@ -2,6 +2,8 @@
 
 import csv
 
+from tfvc import files
+
 
 def class_names(path, num_classes):
     """Class names from YouTube-8M's vocabulary.csv (columns Index and Name).
@@ -26,7 +28,7 @@ def class_names(path, num_classes):
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: no CSV file ({error}); expected columns Index and Name") from None
     if not {"Index", "Name"} <= set(columns):
-        found = ", ".join(columns)[:60] or "none"
+        found = files.printable(", ".join(columns)[:60]) or "none"
         raise ValueError(f"{path}: columns {found}; expected Index and Name among them")
     missing = [i for i in range(num_classes) if str(i) not in names]
     if missing:

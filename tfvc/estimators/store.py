@@ -8,8 +8,6 @@ seen before it is used. Types and ranges are checked besides, for a digest tells
 import hashlib
 import json
 import math
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +38,6 @@ _KINDS = {
         ("scores_", "best_score_", "n_features_in_"),
     ),
 }
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError)
-_DAMAGE += (RecursionError, zipfile.BadZipFile, zlib.error)
 _REMEDY = "fit and save the estimator again"
 # Array -> kinds of dtype as NumPy names them, lowest and highest value.
 _VALUES = {
@@ -115,12 +111,13 @@ def load(path):
         raise FileNotFoundError(f"{data}: no such file; it belongs to {meta}")
     if files.sha256(data) != tree.get("sha256"):
         raise ValueError(f"{data}: not the file that {meta.name} describes; {_REMEDY}")
+    files.check_archive(data, "file of arrays")
     try:
         with np.load(data, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _restored(tree["estimator"], arrays, "")
-    except _DAMAGE as error:
-        raise ValueError(f"{path}: damaged ({files.first_line(error)}); {_REMEDY}") from None
+    except (*files.NO_ARRAY, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({files.printable(files.first_line(error))}); {_REMEDY}") from None
 
 
 def _digest(tree):

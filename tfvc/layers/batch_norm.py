@@ -1,7 +1,32 @@
 """Batch normalisation as tf.slim's: the moving variance is the unbiased one."""
 
+import contextlib
+
 import keras
 from keras import ops
+
+_replicas = 1  # of the training that batch norms are now made for
+
+
+@contextlib.contextmanager
+def shared_by(replicas):
+    """Within it, batch norms are made whose batch is that of so many replicas together.
+
+    Args:
+        replicas: of the strategy under which the network is trained; TensorFlow only, where more than one.
+
+    Example:
+        >>> with shared_by(2):
+        ...     layer = SlimBatchNormalization()
+        >>> layer.replicas
+        2
+    """
+    global _replicas
+    before, _replicas = _replicas, replicas
+    try:
+        yield
+    finally:
+        _replicas = before
 
 
 @keras.saving.register_keras_serializable(package="tfvc")
@@ -21,9 +46,11 @@ class SlimBatchNormalization(keras.layers.Layer):
     **Source**: tf.slim's `batch_norm` (fused), as the YouTube-8M starter, WILLOW and LOUPE call it;
     `unbiased=False`: MAFnet's program, by spec/mafnet.md.
     **Differs** from slim, which takes no mask. A batch of one row writes variance 0, as slim's fused kernel
-    does; one without any row writes nothing. Each replica normalises by its own rows; the moving statistics
-    are the mean over the replicas. Keras' layer writes the biased variance, and under MirroredStrategy each
-    replica keeps its own statistics, of which only the first replica's are saved.
+    does; one without any row writes nothing. Each replica normalises by its own rows, and the moving
+    statistics are the mean over the replicas; a layer made within `shared_by` normalises by the rows of all,
+    as one device would (what it was made for is not in its config). Keras' layer writes the biased variance,
+    and under MirroredStrategy each replica keeps its own statistics, of which only the first replica's are
+    saved.
 
     Args:
         momentum: of the moving statistics, slim's `decay`.
@@ -62,6 +89,7 @@ class SlimBatchNormalization(keras.layers.Layer):
         self.center = center
         self.scale = scale
         self.unbiased = unbiased
+        self.replicas = _replicas
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -100,21 +128,33 @@ class SlimBatchNormalization(keras.layers.Layer):
     def moments(self, x, real):
         """Mean and biased variance (D,) of the real rows, and their number: all float32.
 
-        `moments` and `move` are public for a layer that folds the normalisation into its own product (DBoF).
+        `moments`, `total` and `move` are public for a layer that folds the normalisation into its own product
+        (DBoF).
 
         Args:
             x: (..., D) float32, zero where it is not real.
             real: boolean (..., 1), or None: every row is.
         """
         axes = tuple(range(len(x.shape) - 1))
-        if real is None:
+        if real is None and self.replicas == 1:
             mean, variance = ops.moments(x, axes=axes)
             return mean, variance, ops.cast(ops.size(x) // x.shape[-1], "float32")
-        count = ops.sum(ops.cast(real, "float32"))
+        rows = ops.size(x) // x.shape[-1] if real is None else ops.sum(ops.cast(real, "float32"))
+        count = self.total(ops.cast(rows, "float32"))
         some = ops.maximum(count, 1.0)
-        mean = ops.sum(x, axis=axes) / some
-        variance = ops.sum(ops.square(ops.where(real, x - mean, 0.0)), axis=axes) / some
-        return mean, variance, count
+        mean = self.total(ops.sum(x, axis=axes)) / some
+        apart = x - mean if real is None else ops.where(real, x - mean, 0.0)
+        return mean, self.total(ops.sum(ops.square(apart), axis=axes)) / some, count
+
+    def total(self, values):
+        """The sum over the replicas that share this layer's batch of a tensor that each has of its own part.
+
+        Args:
+            values: float32 of any shape.
+        """
+        if self.replicas == 1:
+            return values
+        return ops.moments(values[None], axes=[0], synchronized=True)[0] * self.replicas
 
     def move(self, mean, variance, count):
         """Moves the statistics towards those of `moments`; not if there was no row."""

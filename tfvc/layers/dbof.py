@@ -145,10 +145,10 @@ class DBoF(keras.layers.Layer):
         mean, variance = above.moving_mean, above.moving_variance
         if of_batch:
             rows = ops.shape(x)[0] * ops.shape(x)[1] if real is None else ops.sum(ops.cast(real, "float32"))
-            rows = ops.cast(rows, "float32")
+            rows = above.total(ops.cast(rows, "float32"))
             some = ops.maximum(rows, 1.0)
-            mean = ops.matmul(ops.sum(x, axis=(0, 1)) / some, weights)
-            variance = ops.maximum(squares / some - ops.square(mean), 0.0)
+            mean = ops.matmul(above.total(ops.sum(x, axis=(0, 1))) / some, weights)
+            variance = ops.maximum(above.total(squares) / some - ops.square(mean), 0.0)
             mean = mean + added
             above.move(mean, variance, rows)
         scale = above.gamma * ops.rsqrt(variance + above.epsilon)

@@ -100,7 +100,7 @@ class PowersetVotes(keras.layers.Layer):
         self.temperature.assign(temperature)
 
     def call(self, inputs):
-        x = ops.where(self.support, ops.cast(inputs, "float64"), 0.0)
+        x = ops.where(ops.convert_to_tensor(self.support), ops.cast(inputs, "float64"), 0.0)
         pairwise = ops.matmul(x, self.kernel) + self.bias
         winner = ops.argmax(self._votes(pairwise > 0), axis=-1)
         sums = ops.matmul(pairwise, self._matrix(self._first - self._second))

@@ -148,13 +148,17 @@ def _cnn3d(x, given):
     for name, value in given.items():
         if value != build_model.__kwdefaults__[name]:
             raise ValueError(f"{name}={value}: mode cnn3d has no such part; leave {name} out")
-    x = layers.Rescaling(2 / 255, -1, name="scale")(x)
+    x = ops.cast(x, "float32") * (2 / 255) - 1  # Keras' Rescaling asks for TensorFlow on every backend
     for i, (maps, kernel, pool) in enumerate(_CNN3D, 1):
         edge = ops.zeros_like(x[:, :1])  # a padding layer here would make TensorFlow's remapper complain
         x = ops.concatenate([edge, x, edge], axis=1)
         x = layers.Conv3D(maps, kernel, activation="relu", name=f"conv{i}")(x)
         if pool > 1:
-            x = layers.MaxPooling3D((1, pool, pool), name=f"pool{i}")(x)
+            # Frame by frame: the gradient of TensorFlow's 3-D kernel goes to all that are within 1e-5 of the
+            # maximum.
+            frames = ops.reshape(x, (-1, *x.shape[2:]))
+            frames = layers.MaxPooling2D(pool, name=f"pool{i}")(frames)
+            x = ops.reshape(frames, (-1, x.shape[1], *frames.shape[1:]))
     return layers.Flatten(name="flatten")(ops.mean(x, axis=(2, 3)))
 
 

@@ -2,6 +2,7 @@
 
 from tfvc.data import records
 from tfvc.data.report import Report
+from tfvc.data.sharing import ALONE, sharers
 
 
 class Feed:
@@ -12,7 +13,8 @@ class Feed:
         facts: `tfvc.workdir.Facts`.
         parts: `{"train": files, "validation": files, "test": files}`.
         seed: of the order.
-        replicas: devices that share a batch, in equal parts.
+        replicas: devices that share a batch, in equal parts, which `train.accumulate` parts once more.
+        share: the worker's, where several train.
         on_corrupt: `stop` at what is damaged, or `skip` it.
 
     Attributes:
@@ -21,23 +23,23 @@ class Feed:
         report: what was skipped.
 
     Raises:
-        ValueError: replicas that do not share a batch equally.
+        ValueError: parts of a batch that are not equal.
     """
 
-    def __init__(self, recipe, facts, parts, seed, replicas=1, on_corrupt="stop"):
+    def __init__(self, recipe, facts, parts, seed, replicas=1, share=ALONE, on_corrupt="stop"):
+        self._share, pieces = share, recipe.train.accumulate
         self._facts, self._parts, self._seed, self._on_corrupt = facts, parts, seed, on_corrupt
         self._shuffle, self.batch = recipe.train.shuffle, recipe.train.batch_size
         self.steps = recipe.train.steps_per_epoch
         self.report = Report()
-        if self.batch % replicas:
-            raise ValueError(
-                f"train.batch_size={self.batch}: expected a multiple of the {replicas} replicas that share it"
-            )
+        if self.batch % (replicas * pieces):
+            who = sharers(replicas, pieces)
+            raise ValueError(f"train.batch_size={self.batch}: expected a multiple of the {who} that share it")
 
     def training(self, first_step):
         """Infinite, shuffled as the recipe says, from a step on; full batches, over the end of a pass."""
         endless = {"epochs": None, "shuffle": self._shuffle, "seed": self._seed, "first_step": first_step}
-        return self._pairs("train", **endless, drop_remainder=True)
+        return self._pairs("train", **endless, drop_remainder=True, share=self._share)
 
     def validation(self):
         """One pass over the validation part."""
