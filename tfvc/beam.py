@@ -207,6 +207,7 @@ def _watched():
     when all the work was done by others is never told so: here it is.
     """
     import grpc
+    from apache_beam.portability.api import beam_fn_api_pb2
     from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.utils.sentinel import Sentinel
 
@@ -221,11 +222,18 @@ def _watched():
             self.push(Sentinel.sentinel)  # "no more work": lies there for who has not yet connected
             super().close()
 
+        def abort(
+            self, exn
+        ):  # Beam's own leaves who waits for a stage's output waiting: that looks for answers
+            for future in list(self._futures_by_id.values()):
+                future.set(
+                    beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=str(exn))
+                )
+
     def give_up(why):  # again and again: one more question may be put to a worker that is gone
         while not over.wait(0.5):
             for connection in list(connections):
-                with contextlib.suppress(RuntimeError):  # a question was added meanwhile
-                    connection.abort(RuntimeError(why))
+                connection.abort(RuntimeError(why))
 
     def hook(failed):
         if str(failed.exc_value).startswith("Worker subprocess exited"):
