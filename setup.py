@@ -39,10 +39,12 @@ setup(
         "io": ["tensorflow-io>=0.37.1,<0.38"],
         # Only beside TensorFlow 2.16's protobuf: it takes none from 7 on, which the newest TensorFlow has.
         "beam": ["apache-beam>=2.77,<3"],
+        "demo": ["gradio>=6.31,<7"],  # python -m tfvc.demo
         "cuda": ["tensorflow[and-cuda]>=2.16.2,<2.22"],
         "fuzz": ["atheris>=3,<4"],  # python -m experiments.fuzz; wheels for Linux on x86-64
         "dev": [
             "jax>=0.4.30,<1",  # layers and models run on it too
+            "playwright>=1.60,<2",  # drives Debian's Chromium, where it is installed
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.7,<4",
