@@ -1,5 +1,6 @@
 """The frame of the benchmarks; the benchmarks themselves are run by hand."""
 
+import importlib
 import json
 import multiprocessing.pool
 import types
@@ -17,8 +18,10 @@ from experiments.benchmarks import (
     mafnet_extraction,
     reading,
     scale,
+    startup,
     step,
 )
+from experiments.benchmarks import all as every
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -163,3 +166,66 @@ def test_the_backends_benchmark_measures_models_and_compares_two_runs(tmp_path):
         backends.run(options | {"against": f"{tmp_path}/here.json", "width": 16})
     with pytest.raises(FileNotFoundError, match="against=nowhere.json: no such file"):
         backends.run(options | {"against": "nowhere.json"})
+
+
+def row(value, bar=None):
+    return {"value": value, "bar": bar, "note": ""}
+
+
+@pytest.mark.parametrize(
+    "now, stored, verdict",
+    [
+        ([2.0, 2.1, 2.2], [2.1, 2.2, 2.3], "met"),  # within either range
+        ([1.85], [2.0], "met"),  # less than a tenth
+        ([1.2, 1.7, 2.6], [2.5, 2.5, 2.5], "met"),  # as noisy as this, nothing can be said
+        ([1.7, 1.75, 1.8], [2.4, 2.5, 2.6], "met, slower"),
+        ([1.4, 1.45, 1.5], [2.4, 2.5, 2.6], "missed, slower"),
+        ([3.0], [2.0], "met"),
+    ],
+)
+def test_a_value_is_slower_where_it_falls_by_more_than_the_noise(now, stored, verdict):
+    before = {"value": sorted(stored)[len(stored) // 2], "details": {"values": stored}}
+    found = every.result("x", [row(v, 1.6) for v in now], before)
+    assert found.verdict == verdict and found.failed == ("slower" in verdict)
+    assert "stored" in found.note
+
+
+def test_all_benchmarks_run_in_turn_and_are_held_against_the_stored_table(tmp_path, monkeypatch, capsys):
+    asked, speed = [], [2.0]
+
+    def measured(name, sizes):
+        asked.append(name)
+        return [row(speed[0], 1.0) | {"name": "ratio"}]
+
+    monkeypatch.setattr(every, "_measured", measured)
+    table = f"--out={tmp_path / 'table'}"
+    line = ["all", "--names=reading,step", "--repeats=2"]
+    assert command.main([*line, table, "--against="]) == 0 and asked == ["reading", "step"] * 2
+    again = [*line, f"--out={tmp_path / 'now'}", f"--against={tmp_path / 'table.json'}"]
+    assert command.main(again) == 0 and "stored 2 (2 to 2): +0%" in capsys.readouterr().out
+    speed[0] = 1.5
+    assert command.main(again) == 1 and "met, slower" in capsys.readouterr().out
+    assert command.main([*line, "--against=nothere.json"]) == 1
+    assert command.main(["all", "--names=raeding"]) == 1
+    assert command.main(["all", "--repeats=0", "--against="]) == 1
+    told = capsys.readouterr().err
+    assert "nothere.json: no such file" in told and "did you mean 'reading'" in told and "repeats=0" in told
+
+
+def test_each_size_of_all_is_an_option_of_its_benchmark():
+    for name, sizes in every._SIZES.items():
+        module = importlib.import_module(f"experiments.benchmarks.{name}")
+        assert set(sizes) <= set(module.OPTIONS)
+    assert set(command.available()) - set(every._SIZES) == {"all", "backends"}  # which are no ratios
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_fails_names_itself():
+    with pytest.raises(ValueError, match="^step: unknown model 'NoModel'"):
+        every._measured("step", {"models": "NoModel"})
+
+
+def test_the_startup_benchmark_times_every_command(monkeypatch):
+    monkeypatch.setattr(startup, "_call", lambda *words: lambda: None)
+    answer, scale_of_it = startup.run({"rounds": 1})
+    assert answer.bar == 1.0 and len(answer.details["seconds"]) == 9 and scale_of_it.bar is None

@@ -22,10 +22,17 @@ class Result:
     bar: float | None = None  # None: nothing is promised
     note: str = ""
     details: dict = field(default_factory=dict)  # medians and single rounds
+    slower: bool = False  # than a stored table, beyond noise
 
     @property
     def verdict(self):
-        return "" if self.bar is None else ("met" if self.value >= self.bar else "missed")
+        bar = "" if self.bar is None else ("met" if self.value >= self.bar else "missed")
+        return ", ".join(filter(None, (bar, "slower" if self.slower else "")))
+
+    @property
+    def failed(self):
+        """Whether the command ends with status 1."""
+        return self.slower or "missed" in self.verdict
 
 
 def alternate(cases, rounds):
