@@ -24,6 +24,7 @@ class Metric:
     scale: float = 100.0  # the paper's unit: per cent
     digits: int = 1  # behind the point
     lower: bool = False  # whether lower is better
+    not_run: str = ""  # of a column that is only printed: why it is not measured here
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Parts:
     train: str
     validation: str  # chooses settings and the moment to stop
     test: str  # is reported, and chooses nothing
-
-    demo = False
+    demo: bool = False  # whether the recipe's settings for the made-up records are in force
 
     @property
     def source(self):
@@ -154,12 +154,12 @@ class Study:
         differs: sentences, what is not as in the paper.
         model, fidelity: of the recipe.
         common: overrides of all rows.
-        demo: further ones, on the embedded demo set only.
+        demo: further ones, on the embedded demo set (or the made-up records) only.
         rows: the table.
         grid: field -> values tried to choose a row's setting, the same for all rows; {} = one setting.
         choose_by: metric of the validation part that chooses, higher is better; also the learning curve's.
         metrics: what is reported, of the test part.
-        also_printed: numbers of the paper on data that are not measured here.
+        also_printed: numbers of the paper on data that are not measured here, and why not.
         further: function of a finished run's folder, gives more metrics of its test part; None = none.
         parts: function of `--data`, gives `Parts` or `Clips`.
         data: what `--data` must be, for messages.
@@ -170,6 +170,7 @@ class Study:
             against it, in place of learning curves; () = learning curves.
         per_class: the F1 of each class that is shown too; None = not.
         seeds: how many each row is reported with.
+        full: commands that make the table from the paper's own sets.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Study:
     axis: tuple = ()
     per_class: PerClass | None = None
     seeds: int = 3
+    full: tuple = ()
 
     def points(self):
         """The points of the grid, each a tuple of overrides.

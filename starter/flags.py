@@ -37,7 +37,7 @@ IDENTITY = {
     ),
     "label_loss": ("string", "CrossEntropyLoss", "CrossEntropyLoss, HingeLoss or SoftmaxLoss"),
 }
-VOCABULARY = {"num_classes": ("size", 3862, "classes: 3862 in YouTube-8M of 2018 and 2019, 4716 in 2016's")}
+VOCABULARY = {"num_classes": ("size", 3862, "classes: 3862 in YouTube-8M of 2018 and 2019, 4716 in 2017's")}
 SEGMENTS = {"segment_labels": ("boolean", False, "read rated segments of 5 frames instead of whole videos")}
 PLACEMENT = {"log_device_placement": ("boolean", False, "print the device of every operation")}
 _MEMORY = "--batch_size, or the sizes of the model (--dbof_cluster_size, --lstm_cells, ...)"

@@ -117,7 +117,7 @@ def test_evaluate_writes_tables_pictures_and_the_board(run, capsys):
     assert (run / "evaluation" / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert "balanced accuracy" in capsys.readouterr().out
     tags = set()
-    for path in (run / "logs" / "evaluation").iterdir():
+    for path in (run / "logs" / "evaluation").glob("events*"):
         for event in tf.data.TFRecordDataset(str(path)):
             tags |= {value.tag for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value}
     assert {"evaluation/accuracy", "evaluation/f1/red", "evaluation/confusion"} <= tags
@@ -291,7 +291,7 @@ def test_predict_goes_on_and_decodes_only_what_changed(run, clips, tmp_path, mon
 
 def test_predict_that_dies_midway_keeps_what_was_written(run, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "_SECONDS", 0.0)
-    real, seen = predict._rows, []
+    real, seen = predict.rows_of, []
 
     def rows(path, *rest):
         seen.append(path)
@@ -299,7 +299,7 @@ def test_predict_that_dies_midway_keeps_what_was_written(run, clips, tmp_path, m
             raise KeyboardInterrupt
         return real(path, *rest)
 
-    monkeypatch.setattr(predict, "_rows", rows)
+    monkeypatch.setattr(predict, "rows_of", rows)
     with pytest.raises(KeyboardInterrupt):
         predict.predict(run, [clips / "red"], tmp_path / "out.csv")
     kept = {row["path"] for row in predictions.read(tmp_path / "out.csv")}

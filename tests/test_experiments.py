@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from studied import PEAK, RATES, RUNS, TABLE, data, go, raised, trainer
 
-from experiments import baselines, report, results, run, study
+from experiments import baselines, page, results, run, study
 from tfvc import recipe
 from tfvc.data import schema
 from tfvc.models import mfb
@@ -32,13 +32,16 @@ def test_every_study_is_whole(name):
     assert any(metric.name == each.choose_by for metric in each.metrics)
 
 
-def test_table_1_has_the_printed_numbers_and_says_what_is_not_run():
+def test_the_tables_of_mfb_have_the_printed_numbers():
     printed = {row.name: row.printed.get("gap") for row in TABLE.rows}
     assert [printed[name] for name in PEAK] == [38.1, 69.6, 74.2, 81.8, 83.3]
-    assert printed["netvlad_mfb"] == 85.5 and printed["dbof_mfb"] == 85.9 and printed["mfb_scaled"] is None
-    assert [row.name for row in TABLE.rows if row.not_run] == [
-        f"{aggregation}_{fusion}" for aggregation in ("netvlad", "dbof") for fusion in PEAK
-    ]
+    assert printed["mfb_scaled"] is None
+    frames = [study.load(name) for name in ("mfb_table2", "mfb_table3")]
+    numbers = [[row.printed["gap"] for row in table.rows] for table in frames]
+    assert numbers == [[50.7, 82.3, 85.0, 84.6, 85.5], [48.9, 81.8, 84.0, 84.1, 85.9]]
+    for table, aggregation in zip(frames, ("netvlad", "dbof"), strict=True):
+        assert {table.recipe(row).model_args["aggregation"] for row in table.rows} == {aggregation}
+        assert [row.name for row in table.rows] == list(PEAK)
     sizes = [TABLE.recipe(row).model_args for row in TABLE.select(["mfb", "fc_concat"])]
     assert all(a["k"] * a["o"] <= 500 for a in sizes) and sizes[0]["k"] == sizes[1]["k"]
     assert max(TABLE.grid["train.learning_rate"]) >= 0.01
@@ -46,9 +49,45 @@ def test_table_1_has_the_printed_numbers_and_says_what_is_not_run():
     assert scaled == ["mfb_scaled"]
 
 
-@pytest.mark.parametrize("row", TABLE.rows, ids=lambda row: row.name)
-def test_every_row_of_table_1_can_be_built(row):
-    resolved = TABLE.recipe(row)
+def test_the_table_of_attention_boosted_has_the_printed_numbers():
+    table = study.load("attention_boosted")
+    printed = {row.name: tuple(row.printed.values()) for row in table.rows}
+    assert len(printed) == 1 + 5 * 3 and printed["cnn3d"] == (0.53, 0.604)
+    assert printed["vgg19_lstm_attention"] == (0.958, 0.961) and printed["vgg16_lstm"] == (0.91, 0.914)
+    assert printed["inceptionv3_attention_lstm"] == (0.82, 0.909)
+    assert printed["resnet50_attention_lstm"] == (0.513, 0.573)
+    assert printed["xception_lstm_attention"] == (0.57, 0.61)
+    for row in table.rows[1:]:
+        resolved = table.recipe(row)
+        words = [row.name.partition("_")[0], *row.name.split("_")[1:]]
+        assert resolved.backbone.name.replace("_", "") == words[0]
+        assert resolved.model_args["mode"] == "_".join(["cnn", *words[1:]])
+
+
+def test_made_up_frames_stand_in_for_those_of_youtube8m(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFVC_CACHE", str(tmp_path))
+    table = study.load("mfb_table2")
+    parts = table.parts("")
+    resolved = table.recipe(table.rows[-1], parts=parts)
+    assert parts.demo and resolved.data.num_classes == 12 and resolved.train.steps == 60
+    assert parts.describe() | {"digest": ""} == {"digest": "", "train": 3, "validation": 2, "test": 2}
+    assert 0 < table.baseline(parts, resolved)["gap"] < 0.5
+    paper = table.recipe(table.rows[-1]).train
+    assert (paper.steps, paper.batch_size, paper.learning_rate) == (250000, 128, 2e-4)
+    assert "has no folder train/" in raised(table.parts, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "table, row",
+    [
+        (table, row)
+        for table in map(study.load, ("mfb_table1", "mfb_table2", "mfb_table3"))
+        for row in table.rows
+    ],
+    ids=lambda each: each.name,
+)
+def test_every_row_of_mfb_can_be_built(table, row):
+    resolved = table.recipe(row)
     shapes = {"mean_rgb": (1024,), "mean_audio": (128,), "rgb": (6, 16), "audio": (6, 8)}
     rows = [recipe.Feature(name, shapes[name]) for name in resolved.data.streams.split(",")]
     model = mfb.build_model(rows, 3, **resolved.model_args)
@@ -77,7 +116,7 @@ def test_wrong_data_and_rows_are_told_in_a_line(tmp_path, data, go):
     assert "--data=FOLDER" in raised(TABLE.parts, "")
     assert f"{tmp_path}: has no folder train/" in raised(TABLE.parts, str(tmp_path))
     assert "did you mean 'fc_concat'" in raised(go, rows=["fc_concta"])
-    assert "1.5 TB" in raised(go, rows=["dbof_mfb"])
+    assert "row 'i3d' of mafnet_table1 is not run" in raised(study.load("mafnet_table1").select, ["i3d"])
     assert "did you mean 'mfb_table1'" in raised(study.load, "mfb_tabel1")
     wrong = dataclasses.replace(TABLE, common=("train.stesp=1",))
     assert "did you mean 'steps'" in raised(go, wrong) and not (tmp_path / "results.jsonl").exists()
@@ -166,5 +205,5 @@ def test_a_real_study_of_made_up_records_runs_to_its_table(tmp_path):
         assert max(line["curve"]["gap"]) == pytest.approx(line["metrics"]["validation"]["gap"])
         assert 0 < line["metrics"]["test"]["gap"] <= 1 and line["metrics"]["test"]["clips"] == 8
     assert lines[0]["metrics"]["test"]["clips"] == 8
-    measured = report.measured(only, only.select(["mfb"])[0], lines)
+    measured = page.measured(only, only.select(["mfb"])[0], lines)
     assert len(measured.runs) == 2 and measured.tried == {}

@@ -83,7 +83,13 @@ def test_the_class_prior_is_that_of_the_training_part(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_report_sets_the_paper_beside_what_was_measured(go, tmp_path):
+def test_the_report_sets_the_paper_beside_what_was_measured(go, tmp_path, monkeypatch):
+    reason = "needs what is not here"
+    given = [dataclasses.replace(r, not_run=reason) if r.name == "mfb_scaled" else r for r in TABLE.rows]
+    other = study.Metric("elsewhere", "GAP elsewhere", 1.0, 1, not_run="too far")
+    given[0] = dataclasses.replace(given[0], printed=given[0].printed | {"elsewhere": 5.5})
+    table = dataclasses.replace(TABLE, rows=tuple(given), also_printed=(other,))
+    monkeypatch.setattr(study, "load", lambda name: table)
     go(rows=["video", "concat", "mfb"])
     written = report.write(tmp_path / "results.jsonl", tmp_path / "out")
     assert [file.name for file in written] == ["mfb_table1.md", "mfb_table1.png"]
@@ -91,19 +97,23 @@ def test_the_report_sets_the_paper_beside_what_was_measured(go, tmp_path):
     text = (tmp_path / "out/mfb_table1.md").read_text()
     table = [line.split(" | ") for line in text.split("## ")[0].splitlines() if "|" in line]
     rows = {cells[0].strip("| "): cells for cells in table}
-    assert rows["MFB"][1:6] == [
+    assert rows["MFB"][1:7] == [
         "83.3",
+        "",
         "61.0 ± 2.0 (59.0 to 63.0, n = 3)",
         "67.0 ± 2.0 (65.0 to 69.0, n = 3)",
         "learning_rate=0.01",
         "112",
     ]
-    assert rows["class prior"][1:4] == ["", "5.0", "20.0"]
-    assert rows["audio only"][2] == "not run yet" and rows["NetVLAD, MFB"][1:3] == ["85.5", "**not run**"]
+    assert rows["class prior"][1:5] == ["", "", "5.0", "20.0"]
+    assert rows["audio only"][1:4] == ["38.1", "5.5", "not run yet"]
+    assert rows["MFB, times sqrt(o)"][1:4] == ["", "", "**not run**"]
+    assert "GAP elsewhere: paper (not run here)" in text and "\n- GAP elsewhere: too far.\n" in text
+    assert f"\n- MFB, times sqrt(o): {reason}.\n" in text
     assert "Order by GAP@20, paper: MFB > concatenation > video only.\n" in text
-    assert "Here: video only > concatenation > MFB." in text  # equals: as listed
+    assert "Here: video only = concatenation = MFB." in text  # shown alike: as listed
     assert "At an edge of the grid, so that a better value may lie beyond it: concatenation." in text
-    assert text.count("1.5 TB") == 1 and all(sentence in text for sentence in TABLE.differs)
+    assert TABLE.full[0][1] in text and all(sentence in text for sentence in TABLE.differs)
     assert f"{3 * RUNS} runs, {3 * RUNS} min of training in all" in text and "**60.0**" in text
     assert "2 files train, 3 choose, 3 are reported" in text
 
@@ -156,6 +166,7 @@ def test_the_commands_list_run_and_fail_in_a_line(data, tmp_path, trainer, capsy
         (1, "unknown study 'more'", run.main, "mfb_table1", "more"),
         (2, "--seeds=x: expected a whole number", run.main, "mfb_table1", "--seeds=x"),
         (1, "no results yet", report.main, f"--results={tmp_path}/none.jsonl"),
+        (2, "expected no --results", report.main, "--published", f"--results={tmp_path}/none.jsonl"),
     ):
         assert stopped(main, *argv) == status
         out, err = capsys.readouterr()

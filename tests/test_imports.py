@@ -57,13 +57,19 @@ ARROWS = {
     "tfvc.predictions": {"tfvc.files", "tfvc.recipe"},
     "tfvc.strategy": {"tensorflow", "tfvc.names", "tfvc.workers"},
     "tfvc.plots": {"matplotlib", "tfvc.files"},
+    "tfvc.board": {"keras", "tensorflow", "tensorboard", "google.protobuf", "tfvc.names", "tfvc.files"}
+    | {"tfvc.plots", "tfvc.explain", "tfvc.encoders", "tfvc.recipe", "tfvc.data"},
     "tfvc.explain": {"tfvc.files", "tfvc.plots", "tfvc.recipe", "tfvc.data"},
+    "tfvc.answers": {"tfvc.encoders", "tfvc.evaluate", "tfvc.explain", "tfvc.extract", "tfvc.files"}
+    | {"tfvc.plots", "tfvc.predict", "tfvc.recipe", "tfvc.data", "tfvc.yt8m"},
+    "tfvc.demo": {"absl", "gradio", "tfvc.answers", "tfvc.cli", "tfvc.encoders", "tfvc.files"}
+    | {"tfvc.predict", "tfvc.recipe", "tfvc.workdir", "tfvc.data"},
     "tfvc.encoders": {"tfvc.recipe", "tfvc.backbones", "tfvc.data"},
     "tfvc.signatures": {"tensorflow", "tfvc.encoders", "tfvc.second_stage", "tfvc.data", "tfvc.backbones"},
 }
 _COMMAND = {"tfvc", "keras", "tensorflow", "absl", "sklearn", "tqdm"}
-COMMANDS = ("train", "extract", "evaluate", "predict", "export", "convert")
-_HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "av", "apache_beam")
+COMMANDS = ("train", "extract", "evaluate", "predict", "export", "convert", "demo")
+_HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "av", "apache_beam", "gradio")
 
 
 def imports(path, top_only=False):

@@ -26,7 +26,7 @@ def save(folder, r, rows, classes, model, records="", split=None, **facts):
     """A finished run around a hand-made model."""
     made_of = {"frames": "weights", "audio": "audio_weights", "text": "text_weights"}
     facts |= {made_of[row.name]: "random (seed 0)" for row in rows}
-    facts = workdir.Facts("made-up", "", records, classes, rows, **{"multi_label": True} | facts)
+    facts = workdir.Facts("made-up", records, records, classes, rows, **{"multi_label": True} | facts)
     folder.mkdir(exist_ok=True)
     workdir.save(folder, r, facts, 0, split or {"train": ["a"], "validation": [], "test": ["a"]})
     model.save(folder / "model.keras")
@@ -70,7 +70,7 @@ def test_evaluate_measures_the_decisions(measured, capsys):
     assert not (measured / "evaluation" / "confusion.csv").exists()
     assert "micro F1 1.0000, Hamming loss 0.0000, MAP 1.0000" in capsys.readouterr().out
     tags = set()
-    for path in (measured / "logs" / "evaluation").iterdir():
+    for path in (measured / "logs" / "evaluation").glob("events*"):
         for event in tf.data.TFRecordDataset(str(path)):
             tags |= {value.tag for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value}
     expected = {
@@ -264,7 +264,7 @@ def test_the_whole_of_windows_has_the_labels_of_half_of_them():
     for firsts, labels in (([1, 1, 0, 0], ["up"]), ([0, 0, 0, 0], []), ([0, 0, 1, 0, 0, 0], [])):
         frames = np.float32(firsts)[:, None]
         features = {"frames": frames, "text": np.ones((9, 1))}  # more words than frames
-        rows = predict._rows(
+        rows = predict.rows_of(
             "x", features, list(map(float, range(len(firsts)))), Decided(), ["up", "down"], r
         )
         assert rows[0]["labels"] == labels and rows[0]["end"] == len(firsts)

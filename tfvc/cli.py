@@ -74,7 +74,11 @@ _SHARED = {
         "folder of the run (extract: of the records); empty: named by the recipe",
     ),
     "set": (flags.DEFINE_multi_string, [], "recipe field, as --set=train.epochs=5; repeatable"),
-    "seed": (_define_seed, 0, "seed of the split, the model's first weights and the order"),
+    "seed": (
+        _define_seed,
+        0,
+        "seed of the split, the model's first weights and the order; of --compare, of its resamples",
+    ),
 }
 _OWN = {
     "backbone": (flags.DEFINE_string, "", "short for --set=backbone.name=..."),
@@ -104,6 +108,11 @@ _OWN = {
         "options of Beam, in one string, as '--direct_num_workers=2 --direct_running_mode=multi_processing'",
     ),
     "output": (flags.DEFINE_string, "", "predictions file, .csv or .json; empty: <workdir>/predictions.csv"),
+    "compare": (
+        flags.DEFINE_string,
+        "",
+        "RUN1,RUN2: folders of two finished runs, compared clip by clip; in place of --workdir",
+    ),
     "explain": (
         flags.DEFINE_string,
         "",

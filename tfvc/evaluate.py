@@ -3,12 +3,15 @@
 import dataclasses
 from pathlib import Path
 
-from tfvc import cli, encoders, extract, files, multilabel, second_stage, workdir
+from tfvc import board, cli, encoders, extract, files, multilabel, second_stage, workdir
 from tfvc.recipe import check, flatten, key_of, override
 
 _DOC = """Measures a run on its own test part, or on another data set with the same classes (--data).
 
-Writes <workdir>/evaluation and the scalars of TensorBoard; adds "evaluation" to metrics.json."""
+Writes <workdir>/evaluation, and for TensorBoard <workdir>/logs/evaluation: measures, precision-recall curves,
+pictures, embeddings; adds "evaluation" to metrics.json.
+--compare=RUN1,RUN2 measures two runs on the same clips instead: each measure, the difference and its 95 %
+interval, by resampling the clips, in RUN1/compare/."""
 
 _READING = (  # how to read the videos of --data; nothing that changes what the features are
     "data.kind",
@@ -18,8 +21,8 @@ _READING = (  # how to read the videos of --data; nothing that changes what the 
     "data.max_pixels",
     "backbone.batch_size",
 )
-_SETTABLE = ("train.batch_size", *_READING)
-_NAMES = {  # of measures, as they are printed
+SETTABLE = ("train.batch_size", *_READING)
+NAMES = {  # of measures, as they are printed
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -61,25 +64,23 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
         return of_records.evaluate(run, data, part, overrides, on_corrupt)
     if on_corrupt != "stop":
         raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
-    recipe = settable(run.recipe, overrides, _SETTABLE)
+    recipe = settable(run.recipe, overrides, SETTABLE)
     several, metrics = run.facts.multi_label, run.metrics()
-    answer = _answer(run)  # first: without a whole run nothing else is worth doing
-    source, part = clips_of(run, recipe, data, part, overrides)
-    if not source.ids:
-        raise ValueError(
-            f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
-        )
-    truth, labels, scores = _predicted(answer, source, recipe.train.batch_size)
+    source, part, (ids, truth, labels, scores) = decided(run, recipe, data, part, overrides)
+    curves = board.Curves(source.classes)
+    curves.update(truth, scores)
     result = {"part": part, "data": data or run.facts.source, "clips": len(truth)}
     if several:
         result |= multilabel.measures(truth, labels, scores, source.classes)
-        figure = _labels_figure(run, result, source.classes)
-        _write(run.path, metrics, result, "f1", figure)
+        figures = _labels_figures(run, result, truth, labels, source.classes)
     else:
-        truth, guess = np.argmax(truth, axis=1), np.argmax(scores if labels is None else labels, axis=1)
-        result |= measures(truth, guess, source.classes)
-        figure = _confusion(run.path / "evaluation", result, truth, guess, source.classes)
-        _write(run.path, metrics, result, "confusion", figure)
+        best, guess = np.argmax(truth, axis=1), np.argmax(scores if labels is None else labels, axis=1)
+        labels = np.eye(len(source.classes), dtype=int)[guess]
+        result |= measures(best, guess, source.classes)
+        figures = _confusion(run.path / "evaluation", result, best, guess, source.classes)
+    paths = _paths(run, recipe, data, overrides)
+    clips = board.clips_of(run, source, paths, ids, truth, labels)
+    _write(run.path, metrics, result, figures, curves, clips)
     _show(result, run.path)
     return result
 
@@ -153,7 +154,7 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
     Raises:
         ValueError: as `evaluate`.
     """
-    from tfvc.data import datasets, pipeline, shards
+    from tfvc.data import pipeline, shards
 
     classes, multi_label = list(run.facts.classes), run.facts.multi_label
     if not data:
@@ -163,10 +164,7 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
             raise ValueError(f"part={part!r}: expected train, validation or test")
         folder, ids = run_records(run), split.get(part, [])
         return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), part
-    own = "data.kind" in map(key_of, overrides)  # the run's kind is that of its own data
-    kind = recipe.data.kind if own else "auto"
-    reading = dataclasses.replace(recipe.data, kind=kind, classes="")  # the list of classes was the run's own
-    dataset = datasets.load(reading, data, least_classes=1)
+    dataset = _dataset(run, recipe, data, overrides)
     if dataset.multi_label and not multi_label:
         raise ValueError(f"{data}: clips with several labels; expected one label each, as this run gives")
     strange = sorted(set(dataset.classes) - set(classes))
@@ -183,11 +181,54 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
     return pipeline.Source(manifest.folder, run.facts.features, classes, multi_label, ids), "all"
 
 
+def _dataset(run, recipe, data, overrides):
+    """The data set that a run was trained on, or that of `data`."""
+    from tfvc.data import datasets
+
+    if not data:
+        return datasets.load(run.recipe.data, run.facts.source)
+    own = "data.kind" in map(key_of, overrides)  # the run's kind is that of its own data
+    kind = recipe.data.kind if own else "auto"
+    reading = dataclasses.replace(recipe.data, kind=kind, classes="")  # the list of classes was the run's own
+    return datasets.load(reading, data, least_classes=1)
+
+
+def _paths(run, recipe, data, overrides):
+    """Id -> path of a clip's file, "" without one; none, and a line, where the clips are gone."""
+    try:
+        return {clip.id: clip.path for clip in _dataset(run, recipe, data, overrides).clips}
+    except (OSError, ValueError) as error:
+        print(f"no pictures of clips: {files.first_line(error)}")
+        return {}
+
+
 def _refuse(overrides, reason):
     """Nothing is accepted and then not used."""
     for text in overrides:
         if key_of(text) in _READING:
             raise ValueError(f"--set={text}: {reason}; leave it out")
+
+
+def decided(run, recipe, data="", part="test", overrides=()):
+    """The clips that a run is measured on, and what it says of them.
+
+    Args:
+        run, recipe, data, part, overrides: as of `clips_of`.
+
+    Returns:
+        `(pipeline.Source, part, (ids, truth (N, C), labels (N, C) or None, scores (N, C)))`, in the order of
+        the records.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    answer = _answer(run)  # first: without a whole run nothing else is worth doing
+    source, part = clips_of(run, recipe, data, part, overrides)
+    if not source.ids:
+        raise ValueError(
+            f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
+        )
+    return source, part, _predicted(answer, source, recipe.train.batch_size)
 
 
 def _answer(run):
@@ -199,22 +240,23 @@ def _answer(run):
 
 
 def _predicted(answer, source, batch_size):
-    """Truth (N, C), labels (N, C) or None, scores (N, C), in the order of the records."""
+    """Ids, truth (N, C), labels (N, C) or None, scores (N, C), in the order of the records."""
     import numpy as np
 
     from tfvc.data import pipeline
 
     found = []
     with pipeline.readable(source.folder):
-        for inputs, truth, _ in pipeline.batches(source, batch_size):
-            found.append((truth.numpy(), *answer({name: x.numpy() for name, x in inputs.items()})))
-    truth, labels, scores = zip(*found, strict=True)
+        for inputs, truth, ids in pipeline.batches(source, batch_size):
+            given = {name: x.numpy() for name, x in inputs.items()}
+            found.append((ids.numpy(), truth.numpy(), *answer(given)))
+    ids, truth, labels, scores = zip(*found, strict=True)
     labels = None if labels[0] is None else np.concatenate(labels)
-    return np.concatenate(truth), labels, np.concatenate(scores)
+    return [i.decode() for i in np.concatenate(ids)], np.concatenate(truth), labels, np.concatenate(scores)
 
 
 def _confusion(folder, result, truth, guess, classes):
-    """Writes the confusion matrix as a table; returns it as a picture."""
+    """Writes the confusion matrix as a table; returns it as a picture, by name."""
     from sklearn.metrics import confusion_matrix
 
     from tfvc import plots
@@ -226,44 +268,38 @@ def _confusion(folder, result, truth, guess, classes):
         + [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)],
     )
     title = f"{result['part']}, {result['clips']} clips, accuracy {result['accuracy']:.3f}"
-    return plots.confusion(matrix, classes, title)
+    return {"confusion": plots.confusion(matrix, classes, title)}
 
 
-def _labels_figure(run, result, classes):
+def _labels_figures(run, result, truth, labels, classes):
+    from sklearn.metrics import multilabel_confusion_matrix
+
     from tfvc import plots
 
     title = f"{result['part']}, {result['clips']} clips, micro F1 {result['micro_f1']:.3f}"
-    return plots.f1_bars({run.recipe.model: [row["f1"] for row in result["classes"]]}, classes, title)
+    bars = plots.f1_bars({run.recipe.model: [row["f1"] for row in result["classes"]]}, classes, title)
+    counts = multilabel_confusion_matrix(truth > 0, labels)  # (C, 2, 2)
+    return {"f1": bars, "decisions": plots.decisions(counts, classes, title)}
 
 
-def _write(path, metrics, result, name, figure):
-    """`classes.csv`, the picture, the board, and metrics.json with the result."""
+def _write(path, metrics, result, figures, curves, clips):
+    """`classes.csv`, the pictures, the board, and metrics.json with the result."""
     from tfvc import plots
 
     folder = path / "evaluation"
     files.write_csv(
         folder / "classes.csv", [list(result["classes"][0])] + [list(r.values()) for r in result["classes"]]
     )
-    with files.aside(folder / f"{name}.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
-    _board(path / "logs" / "evaluation", result, name, plots.pixels(figure))
+    for name, figure in figures.items():
+        with files.aside(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
+    scalars = {name: value for name, value in result.items() if isinstance(value, float)}
+    for row in result["classes"]:
+        of = {name: row[name] for name in ("f1", "ap") if row.get(name) is not None}
+        scalars |= {f"{name}/{row['class']}": value for name, value in of.items()}
+    pictures = {name: plots.pixels(figure) for name, figure in figures.items()}
+    board.write(path / "logs" / "evaluation", scalars, curves, pictures, clips)
     files.write_json(path / "metrics.json", metrics | {"evaluation": result})
-
-
-def _board(folder, result, name, picture):
-    import tensorflow as tf
-
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default(step=0):
-        for measure, value in result.items():
-            if isinstance(value, float):
-                tf.summary.scalar(f"evaluation/{measure}", value)
-        for row in result["classes"]:
-            tf.summary.scalar(f"evaluation/f1/{row['class']}", row["f1"])
-            if row.get("ap") is not None:
-                tf.summary.scalar(f"evaluation/ap/{row['class']}", row["ap"])
-        tf.summary.image(f"evaluation/{name}", picture[None])
-    writer.close()
 
 
 def _show(result, path):
@@ -277,15 +313,22 @@ def _show(result, path):
     names = (
         ("micro_f1", "hamming_loss", "map", "map_labels") if several else ("accuracy", "balanced_accuracy")
     )
-    shown = ", ".join(f"{_NAMES[name]} {result[name]:.4f}" for name in (*names, "macro_f1"))
+    shown = ", ".join(f"{NAMES[name]} {result[name]:.4f}" for name in (*names, "macro_f1"))
     print(f"{result['part']}: {shown} on {result['clips']} clips; see {files.shown(path / 'evaluation')}")
 
 
 def main(argv=None):
     def run(arguments):
-        evaluate(arguments.workdir, arguments.data, overrides=arguments.set, on_corrupt=arguments.on_corrupt)
+        if "compare" in arguments.given:
+            from tfvc import compare
 
-    cli.command("tfvc.evaluate", _DOC, ("workdir", "data", "set", "on_corrupt"), run, argv)
+            return compare.of_arguments(arguments)
+        if "seed" in arguments.given:
+            raise cli.Usage("--seed: draws the resamples of --compare, and there is none; leave it out")
+        evaluate(arguments.workdir, arguments.data, overrides=arguments.set, on_corrupt=arguments.on_corrupt)
+        return None
+
+    cli.command("tfvc.evaluate", _DOC, ("workdir", "data", "set", "on_corrupt", "compare", "seed"), run, argv)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def write(output, rows_by_path, recipe):
             )
     pictures = _names(output, list(rows_by_path))
     for picture, (path, rows) in zip(pictures, rows_by_path.items(), strict=True):
-        figure = _draw(path, rows, recipe)
+        figure = draw(path, rows, recipe)
         with files.aside(picture) as temporary:
             figure.savefig(temporary, format="png")
     return pictures
@@ -87,14 +87,26 @@ def _names(output, paths):
     return [output.with_name(name + output.suffix) for name in names]
 
 
-def _draw(path, rows, recipe):
-    windows = [_window(row, recipe) for row in rows if row["attention"]]
+def draw(path, rows, recipe, name=""):
+    """One video's picture, as `write` has it; of a model without scores over time the video alone.
+
+    Args:
+        path: of the video.
+        rows: of it, as `tfvc.predict.predict` gives them.
+        recipe: of the run.
+        name: in the title; "" = the file's own.
+
+    Returns:
+        Matplotlib figure.
+    """
+    scored = [row for row in rows if row["attention"]]
+    windows = [_window(row, recipe) for row in scored] or [([0.0, rows[0]["end"]], {}, "")]
     end = max(edges[-1] for edges, _, _ in windows)
-    places = min(_THUMBNAILS, sum(len(edges) - 1 for edges, _, _ in windows))
+    places = min(_THUMBNAILS, sum(len(edges) - 1 for edges, _, _ in windows) if scored else _THUMBNAILS)
     step = end / places
     pictures, note = _thumbnails(path, step, places, recipe)
     placed = [(k * step, (k + 1) * step, picture) for k, picture in enumerate(pictures)]
-    title = "   ".join(filter(None, [files.shown(os.path.basename(path)), _label(rows[0])]))
+    title = "   ".join(filter(None, [name or files.shown(os.path.basename(path)), _label(rows[0])]))
     return plots.scores_over_time(windows, title, placed, _sound(path, end, bool(pictures), recipe), note)
 
 

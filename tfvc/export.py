@@ -14,7 +14,8 @@ _DOC = """Exports a run as a SavedModel under <workdir>/export, for TensorFlow S
 Signatures: serving_default (features), serialized (records), frames (uint8 RGB pictures and, where the
 model hears or reads, samples and texts, the networks inside; a run on YouTube-8M's records has none).
 Each gives probabilities and class names, and final labels where clips have several of them. It is loaded
-again in a process that has no tfvc, and must give the same numbers."""
+again in a process that has no tfvc, and must give the same numbers. README.md there is the model card,
+assets.extra/recipe.json the run's recipe."""
 
 _TOLERANCE = 1e-5
 CLIPS = 4  # clips compared
@@ -64,8 +65,8 @@ def export(run_folder):
     Each gives `probabilities` (N, C) float32, `classes` (C,) strings, and what else the model gives, as
     `scores`; where clips have several labels, or a second stage decides, `labels` (N, C) int32 and
     `label_scores` (N, C). `assets/classes.txt` holds the classes too, `assets.extra` the run's recipe.json
-    and the files of its second stage (`tfvc.estimators.store` loads them). Of a run on YouTube-8M's records
-    the signatures are those of `tfvc.yt8m.export`.
+    and the files of its second stage (`tfvc.estimators.store` loads them), `README.md` is the model card. Of
+    a run on YouTube-8M's records the signatures are those of `tfvc.yt8m.export`.
 
     Returns:
         Path of the SavedModel.
@@ -83,31 +84,36 @@ def export(run_folder):
     model = portable(run.model())
     networks = None if encoders.ready_made(run) else encoders.of_run(run)
     return write(
-        run.path / "export",
+        run,
         lambda path: save_model(path, run, signatures.served(run, model, networks)),
         lambda path: _compare(path, run, model, networks),
     )
 
 
-def write(target, save, compare):
-    """Writes an export that has been compared; else an earlier one stays.
+def write(run, save, compare):
+    """Writes an export that has been compared, with its card, into `<run>/export`; else an earlier one stays.
 
     Args:
-        target: the folder.
+        run: `tfvc.workdir.Run`.
         save: function of a path that writes the SavedModel there.
         compare: function of that path: each signature's largest difference after reloading.
 
     Returns:
-        `target`.
+        Path of the export.
 
     Raises:
         ValueError: a difference of more than 1e-5; another process is exporting this run.
     """
+    from tfvc import card  # with the downloader's table of licences
+
+    target = run.path / "export"
     with files.locked(target, "writing"):
         files.sweep(target.parent, target.name)
         with files.aside(target) as temporary:
             save(temporary)
-            _check(target, compare(temporary))
+            worst = compare(temporary)
+            _check(target, worst)
+            card.write(temporary, run, worst)
     print(f"exported: {files.shown(target)}")
     return target
 

@@ -86,7 +86,6 @@ def f1_bars(rows, classes, title=""):
     from matplotlib.figure import Figure
 
     count, bars = len(classes), len(classes) * len(rows)
-    named = count <= _LARGEST_WITH_NAMES
     figure = Figure(figsize=(min(20.0, max(6.0, 1.5 + 0.4 * count + 0.25 * bars)), 4.5), layout="constrained")
     axes = figure.add_subplot()
     wide = 0.8 / max(1, len(rows))
@@ -96,15 +95,48 @@ def f1_bars(rows, classes, title=""):
         if bars <= _NUMBERED:
             axes.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
     axes.set(ylim=(0, 1.08), ylabel="F1", title=_plain(title), xlim=(-0.6, count - 0.4))
-    if named:
-        words = [_short(name, _CLASS_LETTERS) for name in classes]
-        axes.set_xticks(
-            range(count), words, rotation=30 if count <= 12 else 90, ha="right" if count <= 12 else "center"
-        )
-    else:
-        axes.set_xlabel("class, in the order of classes.csv")
+    _name_classes(axes, classes)
     if len(rows) > 1:
         figure.legend(loc="outside lower center", ncols=min(4, len(rows)))
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    _frame(axes)
+    return figure
+
+
+def decisions(counts, classes, title=""):
+    """What was decided on each label as a Matplotlib figure: clips found, missed and wrongly given it.
+
+    Args:
+        counts: (C, 2, 2), truth by row, decision by column, as scikit-learn's `multilabel_confusion_matrix`.
+        classes: C names.
+        title: above the picture.
+
+    Example:
+        >>> figure = decisions([[[5, 1], [2, 4]]], ["flood"])
+        >>> [int(bar.get_height()) for bar in figure.get_axes()[0].patches]
+        [4, 2, -1]
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    counts, places = np.asarray(counts), np.arange(len(classes))
+    found, missed, wrong = counts[:, 1, 1], counts[:, 1, 0], counts[:, 0, 1]
+    figure = Figure(figsize=(min(20.0, max(6.0, 1.5 + 0.65 * len(classes))), 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, values, bottom, colour in (
+        ("has the label, given it", found, 0, "C0"),
+        ("has it, not given", missed, found, "0.75"),
+        ("given it, has it not", -wrong, 0, "C3"),
+    ):
+        drawn = axes.bar(places, values, 0.75, bottom=bottom, color=colour, label=name)
+        if len(classes) <= _NUMBERED:
+            words = [f"{abs(value)}" if value else "" for value in values]
+            axes.bar_label(drawn, words, label_type="center", fontsize=8)
+    axes.axhline(0, color="0.3", linewidth=0.8)
+    axes.set(ylabel="clips (below 0: wrongly given)", title=_plain(title), xlim=(-0.6, len(classes) - 0.4))
+    _name_classes(axes, classes)
+    figure.legend(loc="outside lower center", ncols=3)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     _frame(axes)
@@ -190,7 +222,7 @@ def scores_over_time(windows, title="", pictures=(), sound=None, note=""):
 
     Args:
         windows: list of `(edges, scores, label)`: T + 1 seconds, stream -> T scores, and words. The label of
-            each of several windows lies above it.
+            each of several windows lies above it. Without streams there are pictures and sound alone.
         title: above the picture.
         pictures: list of `(start, end, uint8 (h, w, 3))`: thumbnails of one size, each amid its seconds.
         sound: `(samples float (N,), rate)` from second 0 on, drawn as a waveform; None: none.
@@ -225,7 +257,7 @@ def scores_over_time(windows, title="", pictures=(), sound=None, note=""):
         _draw_strip(next(rest), pictures, end, note)
     if sound is not None:
         _draw_sound(next(rest), *sound, end)
-    most = max(max(scores[name]) for _, scores, _ in windows for name in streams)
+    most = max((max(scores[name]) for _, scores, _ in windows for name in streams), default=0)
     for number, (name, axes) in enumerate(zip(streams, rest, strict=True)):
         _draw_scores(axes, windows, name, f"C{number % 10}", 1.2 * most or 1)
     for axes in panels[bool(strip) :]:
@@ -234,7 +266,7 @@ def scores_over_time(windows, title="", pictures=(), sound=None, note=""):
     if labelled:
         _label_windows(panels[0], windows, end)
     panels[-1].tick_params(labelbottom=True, length=3)
-    panels[-1].set_xlabel("seconds (dotted: the mean of all scores)")
+    panels[-1].set_xlabel("seconds (dotted: the mean of all scores)" if streams else "seconds")
     if end <= 20:
         panels[-1].set_xticks(range(int(end) + 1))
     return figure
@@ -248,6 +280,16 @@ def _short(text, letters):
     return _plain(
         text if len(text) <= letters else f"{text[: max(0, int(letters) - 1)]}\N{HORIZONTAL ELLIPSIS}"
     )
+
+
+def _name_classes(axes, classes):
+    """Below bars at 0, 1, ...; more names than can be read are left to the table."""
+    if len(classes) > _LARGEST_WITH_NAMES:
+        axes.set_xlabel("class, in the order of classes.csv")
+        return
+    words, slanted = [_short(name, _CLASS_LETTERS) for name in classes], len(classes) <= 12
+    turn = {"rotation": 30, "ha": "right"} if slanted else {"rotation": 90, "ha": "center"}
+    axes.set_xticks(range(len(words)), words, **turn)
 
 
 def _strip_height(pictures, end):

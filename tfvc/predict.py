@@ -21,7 +21,7 @@ Of a run on YouTube-8M's records PATH may also be records, as 'test*.tfrecord', 
 Raw video then needs the networks that made the records: --set=backbone.weights=FOLDER (default ~/yt8m).
 Such a run starts anew after an interruption."""
 
-_SETTABLE = ("predict.", "backbone.batch_size", "data.max_seconds", "data.max_pixels")
+SETTABLE = ("predict.", "backbone.batch_size", "data.max_seconds", "data.max_pixels")
 _SECONDS = 5.0  # at least, between two writings of the output
 _WINDOWS = 32  # windows a call of the model
 
@@ -74,7 +74,7 @@ def predict(run_folder, paths, output="", overrides=(), explain="", text=""):
         from tfvc.yt8m import predict as of_records
 
         return of_records.predict(run, paths, output, overrides)
-    recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
+    recipe = evaluate.settable(run.recipe, overrides, SETTABLE)
     step = next((s for s in overrides if key_of(s) == "predict.window_step"), "")
     if step and recipe.data.sampling == "even":
         raise ValueError(f"--set={step}: this run reads a clip whole (data.sampling=even); leave it out")
@@ -228,7 +228,7 @@ def _fill(table, todo, run, recipe):
                 if one.reason:
                     skipped.append([str(path), one.reason])
                     continue
-                rows = _rows(
+                rows = rows_of(
                     str(path), networks.features(one), one.times, predictor, run.facts.classes, recipe
                 )
                 table.add(path, rows)
@@ -245,8 +245,17 @@ def _fill(table, todo, run, recipe):
     return skipped
 
 
-def _rows(path, features, frames, predictor, classes, recipe):
-    """The rows of one video; `frames` are the times of its frames, one or several a row of features."""
+def rows_of(path, features, frames, predictor, classes, recipe):
+    """The rows of one video, as `predict` gives them.
+
+    Args:
+        path: what the rows are to name.
+        features: row name -> array (N, ...), as of `encoders.Encoders.features`.
+        frames: seconds of the video's frames, one or several a row of features.
+        predictor: a `Predictor`.
+        classes: names, in the order of the scores.
+        recipe: of the run.
+    """
     times, lasts = _times(features, frames, predictor.timed, recipe)
     length = predictor.length
     starts = window_starts(len(times), length, recipe.predict.window_step) if predictor.timed else [0]

@@ -42,6 +42,8 @@ def row(name, title="", accuracy=None, *overrides, **fields):
 
 def study(name, title, source, rows, differs=(), **fields):
     """A study of mafnet's accuracy on clips."""
+    command = f"python -m experiments.run {name} --data=AVE_Dataset"
+    fields = {"full": (("AVE", command),)} | fields
     shown = ", ".join(dict.fromkeys(text for each in rows for text in _demo(each.model or "mafnet")))
     fields = {"metrics": (Metric("accuracy", "Accuracy, %"),)} | fields
     return Study(
@@ -64,7 +66,10 @@ def study(name, title, source, rows, differs=(), **fields):
 
 def elsewhere(*names):
     """Metrics that the paper prints of data sets that are not read here."""
-    return tuple(Metric(name, f"Accuracy on {_WHERE[name]}, %") for name in names)
+    return tuple(
+        Metric(name, f"Accuracy on {_WHERE[name]}, %", not_run="its videos are not on this machine")
+        for name in names
+    )
 
 
 def _demo(model):

@@ -75,4 +75,10 @@ def study(name, title, source, model, rows, figure, differs=()):
         baseline_title="label prior",
         baseline_note="baseline: the labels that most training clips have, for every clip",
         per_class=PerClass(*figure),
+        full=(
+            (
+                "clips of your own with the seven concepts (the papers' set is not public)",
+                f"python -m experiments.run {name} --data=manifest.csv",
+            ),
+        ),
     )

@@ -49,6 +49,17 @@ FILES = {
     "mobilenet_v2": _row("mobilenet_v2", f"mobilenet_v2_{_STEM}_1.0_224_no_top.h5", ""),
 }
 
+# **Source**: the page of Keras Applications. Who trained the weights, and the licence stated there.
+LICENCES = {
+    "vgg16": "VGG, Oxford: CC BY",
+    "vgg19": "VGG, Oxford: CC BY",
+    "resnet50": "Kaiming He: MIT",
+    "inception_v3": "Google: Apache-2.0",
+    "xception": "Keras: MIT",
+    "densenet201": "Facebook AI Research: BSD 3-clause",
+    "mobilenet_v2": "Google: Apache-2.0",
+}
+
 # **Source**: the README of tensorflow/models, research/audioset/vggish.
 _AUDIOSET = "https://storage.googleapis.com/audioset/"
 SOUND_FILES = {

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tfvc import board, files, metrics, training
 from tfvc import evaluate as of_clips
-from tfvc import files, metrics, training
 from tfvc.data import records
 from tfvc.data.report import Report
 
@@ -36,7 +36,7 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     split = run.split()
     named = data or ",".join(split[part])
     source = records.Records(data or split[part], run.facts.features, len(run.facts.classes))
-    report, clips = Report(), 0
+    report, clips, curves = Report(), 0, board.Curves(run.facts.classes)
     judged = training.measures(multi_label=True)
     by_class = metrics.MeanAveragePrecision(len(run.facts.classes))
     count = np.zeros(len(run.facts.classes), "int64")
@@ -47,6 +47,7 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
             predictions = model.predict_on_batch(inputs)
             for metric in (*judged, by_class):
                 metric.update_state(labels, predictions)
+            curves.update(labels, predictions)
             count += np.count_nonzero(labels, axis=0)
             clips += len(labels)
     if not count.any():
@@ -59,7 +60,7 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
         {"class": run.facts.classes[c], "average_precision": float(precision[c]), "clips": int(count[c])}
         for c in order
     ]
-    _write(run.path, kept, result)
+    _write(run.path, kept, result, curves)
     _show(result, run.path)
     if result["part"] == "test" and split["test"] == split["validation"]:
         print(
@@ -70,18 +71,13 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     return result
 
 
-def _write(path, kept, result):
-    import tensorflow as tf
-
+def _write(path, kept, result, curves):
     rows = result["classes"]
     files.write_csv(
         path / "evaluation" / "classes.csv", [list(rows[0]), *(list(row.values()) for row in rows)]
     )
-    writer = tf.summary.create_file_writer(str(path / "logs" / "evaluation"))
-    with writer.as_default(step=0):
-        for name in ("gap", "hit_at_one", "perr", "map"):
-            tf.summary.scalar(f"evaluation/{name}", result[name])
-    writer.close()
+    scalars = {name: result[name] for name in ("gap", "hit_at_one", "perr", "map")}
+    board.write(path / "logs" / "evaluation", scalars, curves)
     files.write_json(path / "metrics.json", kept | {"evaluation": result})
 
 

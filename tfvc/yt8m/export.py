@@ -37,7 +37,7 @@ def export(run):
     """
     model = of_clips.portable(run.model())
     return of_clips.write(
-        run.path / "export",
+        run,
         lambda path: of_clips.save_model(path, run, served(run, model)),
         lambda path: _compare(path, run, model),
     )

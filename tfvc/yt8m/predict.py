@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tfvc.data.report import Report
 from tfvc.data.video import MediaError
 from tfvc.yt8m import clips
 
-_SETTABLE = (
+SETTABLE = (
     "predict.top_k",
     "backbone.weights",
     "backbone.batch_size",
@@ -71,7 +72,7 @@ def predict(run, paths, output, overrides=()):
         ValueError: nothing could be predicted; a stream that raw video does not give; scores that are not
             finite; an output that another process is writing.
     """
-    recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
+    recipe = evaluate.settable(run.recipe, overrides, SETTABLE)
     jobs = _jobs(paths, recipe)
     best = _Best(run, recipe.predict.top_k)
     networks = _networks(run, recipe) if any(is_clip for is_clip, _ in jobs) else None
@@ -219,14 +220,7 @@ def _ends(inputs, rows, fps):
 
 def _of_clips(paths, run, recipe, networks, skipped, bar):
     """Batches `(inputs, ids, ends)` of one clip each; what cannot be decoded is listed."""
-    rows = run.facts.features
-    options = {
-        "fps": recipe.data.fps,
-        "max_frames": max((row.shape[0] for row in rows if len(row.shape) > 1), default=yt8m.MAX_FRAMES),
-        "max_seconds": recipe.data.max_seconds,
-        "max_pixels": recipe.data.max_pixels,
-        "batch_size": recipe.backbone.batch_size,
-    }
+    rows, options = run.facts.features, _options(run, recipe)
     for path in paths:
         notes = []
         try:
@@ -237,8 +231,49 @@ def _of_clips(paths, run, recipe, networks, skipped, bar):
         finally:
             for note in notes:
                 bar.write(f"note: {files.shown(path)}: {files.shown(note)}", file=sys.stderr)
-        inputs = _inputs(streams, rows)
-        yield inputs, [path], [round(_frames(streams) / recipe.data.fps, 3)]
+        yield _batch(path, streams, rows, recipe)
+
+
+def of_one(run, recipe):
+    """A function of a clip's path: its row, notes, and the seconds that each part of the work took.
+
+    Model and networks are loaded once, here.
+
+    Args:
+        run: `tfvc.workdir.Run` with `facts.kind == "yt8m"`.
+        recipe: its own, with the settings that `predict` allows.
+
+    Raises:
+        FileNotFoundError, ValueError: as `predict`; the function itself raises `MediaError` too.
+    """
+    networks, best = _networks(run, recipe), _Best(run, recipe.predict.top_k)
+    options = _options(run, recipe)
+
+    def ask(path):
+        notes, start = [], time.perf_counter()
+        streams = clips.streams(path, networks, notes=notes, **options)
+        read = time.perf_counter()
+        (row,) = best.rows(*_batch(str(path), streams, run.facts.features, recipe))
+        return row, notes, {"decoding and features": read - start, "model": time.perf_counter() - read}
+
+    return ask
+
+
+def _options(run, recipe):
+    """Keyword arguments of `clips.streams`."""
+    frames = [row.shape[0] for row in run.facts.features if len(row.shape) > 1]
+    return {
+        "fps": recipe.data.fps,
+        "max_frames": max(frames, default=yt8m.MAX_FRAMES),
+        "max_seconds": recipe.data.max_seconds,
+        "max_pixels": recipe.data.max_pixels,
+        "batch_size": recipe.backbone.batch_size,
+    }
+
+
+def _batch(path, streams, rows, recipe):
+    """A batch `(inputs, ids, ends)` of one clip."""
+    return _inputs(streams, rows), [path], [round(_frames(streams) / recipe.data.fps, 3)]
 
 
 def _frames(streams):

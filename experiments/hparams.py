@@ -1,0 +1,139 @@
+"""The runs of a study in TensorBoard's tab HPARAMS: their settings beside what they reached.
+
+    python -m experiments.hparams --results=experiments/tables/disaster.jsonl
+    tensorboard --logdir=results/hparams/raf_table1
+
+Each line of `experiments.run` becomes a run: the recipe's fields in which the lines differ, the seed, the
+measures of the test part as the table writes them, minutes of training and parameters. The learning curve
+goes beside them. Each study has a folder, written whole or not at all; one that is there is replaced."""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import results, study
+from tfvc import cli, files, recipe
+
+
+def write(path=results.FILE, out="results/hparams", names=()):
+    """Writes a folder for TensorBoard for each study that has lines.
+
+    Args:
+        path: `results.jsonl`.
+        out: folder; the study's is `<out>/<study>`.
+        names: of the studies; none = all.
+
+    Returns:
+        dict: folder -> how many runs are in it.
+
+    Raises:
+        FileNotFoundError: no results yet.
+        ValueError: a line that is no result of a run, or no line of a study that was named.
+    """
+    lines = results.read(path)
+    if not lines:
+        raise FileNotFoundError(f"{path}: no results yet; make some with python -m experiments.run NAME")
+    there = sorted({line["study"] for line in lines})
+    if strange := sorted(set(names) - set(there)):
+        raise ValueError(f"{path}: no line of {', '.join(strange)}; it has {', '.join(there)}")
+    written = {}
+    for name in names or there:
+        if name not in study.available():
+            print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
+            continue
+        a_study, runs = study.load(name), runs_of(study.load(name), results.find(lines, study=name))
+        if not runs:
+            print(f"{path}: {name}: no run of a row that the study has now")
+            continue
+        with files.aside(Path(out) / name) as folder:
+            _write(folder, a_study, runs)
+        written[Path(out) / name] = len(runs)
+    return written
+
+
+def runs_of(a_study, lines):
+    """The runs that are shown: of the data used last, each row, setting and seed once, the last of them.
+
+    Args:
+        a_study: the study.
+        lines: of it. Those of a baseline, and of rows that the study has no more, are no runs.
+
+    Returns:
+        list of `(name, settings, line)`; the settings are a dict of the fields in which the lines differ.
+    """
+    rows, found = {row.name: row for row in a_study.rows}, {}
+    for line in lines:
+        if line["row"] in rows and line["data"]["digest"] == lines[-1]["data"]["digest"]:
+            found[line["row"], *line["overrides"], line["phase"], line["seed"]] = line
+    resolved = [_settings(a_study, rows[line["row"]], line) for line in found.values()]
+    said = {recipe.key_of(text) for line in found.values() for text in line["overrides"]} | {"model"}
+    varied = sorted(key for key in said if len({str(each.get(key)) for each in resolved}) > 1)
+    runs = []
+    for line, each in zip(found.values(), resolved, strict=True):
+        settings = {"row": line["row"]} | {key: each[key] for key in varied if key in each}
+        chosen = [study.label(line.get("choice") or ()), line["phase"]] if a_study.chooses else []
+        place = "-".join([line["row"], *chosen, str(line["seed"])])
+        runs.append((place, settings | {"seed": line["seed"]}, line))
+    return runs
+
+
+def _settings(a_study, row, line):
+    """The recipe of a line, flat: what a row does not say has the model's own value."""
+    model = row.model or a_study.model
+    return recipe.flatten(recipe.get(model, a_study.fidelity, line["overrides"])) | {"model": model}
+
+
+def _write(folder, a_study, runs):
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    fields = list(dict.fromkeys(key for _, settings, _ in runs for key in settings))
+    metrics = [api.Metric(f"test/{m.name}", display_name=m.title) for m in a_study.metrics]
+    metrics += [api.Metric("minutes"), api.Metric("parameters")]
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        api.hparams_config([api.HParam(name) for name in fields], metrics)
+    writer.close()
+    for place, settings, line in runs:
+        writer = tf.summary.create_file_writer(str(folder / place))
+        with writer.as_default():
+            api.hparams({key: _value(value) for key, value in settings.items()}, trial_id=place)
+            for name, value in _measured(a_study, line).items():
+                tf.summary.scalar(name, value, step=line.get("steps", 0))
+            for name, step, value in _curve(a_study, line):
+                tf.summary.scalar(f"curve/{name}", value, step=step)
+        writer.close()
+
+
+def _measured(a_study, line):
+    test = line["metrics"].get("test", {})
+    reached = {f"test/{m.name}": test[m.name] * m.scale for m in a_study.metrics if m.name in test}
+    return reached | {"minutes": line["seconds"] / 60, "parameters": line["parameters"]}
+
+
+def _curve(a_study, line):
+    curve, name = line.get("curve", {}), a_study.choose_by
+    steps = curve.get("epoch", curve.get("step", []))
+    return [(name, step, value) for step, value in zip(steps, curve.get(name, []), strict=True)]
+
+
+def _value(value):
+    """What the tab can show: a number, a truth value or text."""
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def main(argv=None):
+    def command(arguments):
+        names = tuple(filter(None, arguments.study.split(",")))
+        for folder, count in write(arguments.results, arguments.out, names).items():
+            print(f"written: {folder}, {count} runs; tensorboard --logdir={folder}")
+
+    values = flags.FlagValues()
+    flags.DEFINE_string("results", results.FILE, "lines of experiments.run", values)
+    flags.DEFINE_string("out", "results/hparams", "folder of the studies' folders", values)
+    flags.DEFINE_string("study", "", "names of studies, separated by commas; empty: all", values)
+    cli.launch("experiments.hparams", values, __doc__, command, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Two finished runs on the same clips: each measure, the difference, and how sure it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfvc import bootstrap, cli, evaluate, files, workdir
+
+_NAMES = {"gap": "GAP", "hit_at_one": "Hit@1", "perr": "PERR"} | evaluate.NAMES
+_LOWER = ("hamming_loss",)  # is better
+_SHOWN = 3  # ids in a message
+
+
+@dataclass
+class Answers:
+    """What a run says of clips, and what is true of them."""
+
+    ids: list
+    groups: list  # the video that a clip was cut from; "" = unknown
+    truth: list  # of each clip, its labels as a tuple of numbers
+    cells: int  # of `bootstrap.differences`
+    measures: object  # function of the places of clips: their measures under weights, as of `bootstrap`
+
+
+def compare(first, second, data="", overrides=(), seed=0, on_corrupt="stop"):
+    """Measures two runs on the clips that are in both their test parts, paired by id.
+
+    Prints the table and writes it to `FIRST/compare/NAME.json`, NAME being that of the second run's folder.
+
+    Args:
+        first, second: folders of finished runs.
+        data: "" = the test parts; else videos, a manifest or records for both, as of `evaluate.evaluate`.
+        overrides, on_corrupt: as of `evaluate.evaluate`, for both runs.
+        seed: of the resamples.
+
+    Returns:
+        dict of `runs`, `data`, `clips`, `groups`, `interval` (how it was made), `seed`, and `measures`, as
+        `bootstrap.differences` gives them.
+
+    Raises:
+        ValueError: one run twice; runs of different kinds, classes or numbers of labels a clip; no clip in
+            common, or one with other labels; what `evaluate.evaluate` refuses.
+        FileNotFoundError: no run there, or one that has not finished.
+    """
+    paths = [Path(first), Path(second)]
+    runs = [workdir.load(path) for path in paths]
+    if paths[0].resolve() == paths[1].resolve():
+        raise ValueError(f"--compare: {paths[0]} twice; expected two runs")
+    _check(*runs)
+    answers = [_answers(run, data, overrides, on_corrupt) for run in runs]
+    places, note = _common(paths, answers)
+    one, other = answers
+    groups = _groups(one, other, places)
+    count = len(set(groups))
+    found = bootstrap.differences(
+        *(answer.measures(place) for answer, place in zip(answers, places, strict=True)),
+        groups,
+        one.cells,
+        seed,
+    )
+    drawn = "clips" if count == len(groups) else f"{count} groups of clips (of one video)"
+    how = (
+        f"{100 * bootstrap.LEVEL:g} % percentile interval of the paired bootstrap, {bootstrap.RESAMPLES} "
+        f"resamples of {drawn}"
+    )
+    result = {
+        "runs": [str(path.resolve()) for path in paths],
+        "data": data or "test",
+        "clips": len(groups),
+        "groups": count,
+        "difference": "the second run minus the first",
+        "interval": how,
+        "seed": seed,
+        "measures": found,
+    }
+    target = paths[0] / "compare" / f"{paths[1].resolve().name}.json"
+    files.write_json(target, result)
+    _show(paths, result, note, target)
+    return result
+
+
+def of_arguments(arguments):
+    """`compare` as the command line of `tfvc.evaluate` asks for it."""
+    names = [name.strip() for name in arguments.compare.split(",")]
+    if arguments.workdir:
+        raise cli.Usage("--workdir and --compare: expected one of them; --compare names both runs itself")
+    if len(names) != 2 or not all(names):
+        raise cli.Usage(
+            f"--compare={arguments.compare}: expected two folders of runs, as --compare=RUN1,RUN2"
+        )
+    compare(*names, arguments.data, arguments.set, arguments.seed, arguments.on_corrupt)
+
+
+def _check(first, second):
+    """Runs that can be measured alike."""
+    one, other = first.facts, second.facts
+    names = f"{first.path} and {second.path}"
+    if one.kind != other.kind:
+        raise ValueError(f"{names}: one on clips, one on records by pattern; expected two of one kind")
+    if list(one.classes) != list(other.classes):
+        strange = sorted(set(one.classes) ^ set(other.classes)) or "the same ones in another order"
+        raise ValueError(
+            f"{names}: {len(one.classes)} and {len(other.classes)} classes that differ ({strange[:5]}); "
+            "expected the same"
+        )
+    if one.multi_label != other.multi_label:
+        raise ValueError(f"{names}: one gives a clip one label, one several; expected two of one kind")
+
+
+def _answers(run, data, overrides, on_corrupt):
+    if run.facts.kind == "yt8m":
+        from tfvc.yt8m import compare as of_records
+
+        return of_records.answers(run, data, overrides, on_corrupt)
+    if on_corrupt != "stop":
+        raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
+    import numpy as np
+
+    from tfvc.data import shards
+
+    recipe = evaluate.settable(run.recipe, overrides, evaluate.SETTABLE)
+    source, _, (ids, truth, labels, scores) = evaluate.decided(run, recipe, data, overrides=overrides)
+    group = {record["id"]: record["group"] for record in shards.read_manifest(source.folder).records}
+    classes = truth.shape[1]
+
+    def measures(places):
+        there = truth[places]
+        if run.facts.multi_label:
+            return bootstrap.of_labels(there, labels[places], scores[places])
+        best = np.argmax(scores if labels is None else labels, axis=1)
+        return bootstrap.of_one_label(np.argmax(there, axis=1), best[places], classes)
+
+    known = [tuple(np.flatnonzero(row).tolist()) for row in truth]
+    return Answers(ids, [group[i] for i in ids], known, 1, measures)
+
+
+def _common(paths, answers):
+    """Of each run the places of the clips that both have, in one order; and a line where that is not all."""
+    place = [{name: k for k, name in enumerate(answer.ids)} for answer in answers]
+    for path, answer, found in zip(paths, answers, place, strict=True):
+        if len(found) < len(answer.ids):
+            raise ValueError(
+                f"{path}: {len(answer.ids) - len(found)} ids of clips occur twice; nothing to pair"
+            )
+    shared = [name for name in answers[0].ids if name in place[1]]
+    sizes = f"{paths[0]} has {len(place[0])}, {paths[1]} {len(place[1])}"
+    if not shared:
+        raise ValueError(
+            f"no clip is in both test parts ({sizes}); expected runs on one data set and split, or --data"
+        )
+    places = [[found[name] for name in shared] for found in place]
+    other = [n for n, i, j in zip(shared, *places, strict=True) if answers[0].truth[i] != answers[1].truth[j]]
+    if other:
+        raise ValueError(
+            f"{len(other)} of {len(shared)} common clips have other labels in the other run "
+            f"({', '.join(map(files.printable, other[:_SHOWN]))}); expected runs on one data set"
+        )
+    all_there = len(shared) == len(place[0]) == len(place[1])
+    return (
+        places,
+        "" if all_there else f"{len(shared)} clips are in both test parts ({sizes}); the rest is left out",
+    )
+
+
+def _groups(one, other, places):
+    """Of each common clip, the video it was cut from, as the first run that knows says; else itself."""
+    pairs = zip(*places, strict=True)
+    named = [(one.groups[i] or other.groups[j], one.ids[i]) for i, j in pairs]
+    return [f"group {group}" if group else f"clip {name}" for group, name in named]
+
+
+def _show(paths, result, note, target):
+    if note:
+        print(note)
+    width = max(len(_NAMES.get(name, name)) for name in result["measures"])
+    print(f"first: {files.shown(paths[0])}\nsecond: {files.shown(paths[1])}")
+    print(f"{'':{width}}   first  second  difference  95 % interval")
+    for name, row in result["measures"].items():
+        sure = "" if row["low"] <= 0 <= row["high"] else "  *"
+        lower = " (lower is better)" * (name in _LOWER)
+        print(
+            f"{_NAMES.get(name, name):{width}}  {row['first']:6.4f}  {row['second']:6.4f}  "
+            f"{row['difference']:+10.4f}  {row['low']:+.4f} to {row['high']:+.4f}{sure}{lower}"
+        )
+    print(
+        f"{result['clips']} clips; {result['interval']}, seed {result['seed']}; *: 0 lies outside\n"
+        f"written: {files.shown(target)}"
+    )
