@@ -282,6 +282,14 @@ def test_each_command_runs(line, reloaded_here, monkeypatch):
     RULES[words[0]](words, monkeypatch)
 
 
+def test_the_serving_example_answers(reloaded_here, capsys):
+    exported("runs/mine")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"^## Serving$.+?```python\n(.+?)```", text, re.M | re.S)[1]
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.split()[-1] in ("juggling", "punch")
+
+
 def test_commands_are_found_where_they_stand():
     text = """Text `python -m a --b=c` and
 `python -m d
