@@ -27,12 +27,10 @@ def write(path=results.FILE, out="results/hparams", names=()):
         dict: folder -> how many runs are in it.
 
     Raises:
-        FileNotFoundError: no results yet.
+        FileNotFoundError: no such file, or no results yet.
         ValueError: a line that is no result of a run, or no line of a study that was named.
     """
-    lines = results.read(path)
-    if not lines:
-        raise FileNotFoundError(f"{path}: no results yet; make some with python -m experiments.run NAME")
+    lines = results.some(path)
     there = sorted({line["study"] for line in lines})
     if strange := sorted(set(names) - set(there)):
         raise ValueError(f"{path}: no line of {', '.join(strange)}; it has {', '.join(there)}")
@@ -41,7 +39,8 @@ def write(path=results.FILE, out="results/hparams", names=()):
         if name not in study.available():
             print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
             continue
-        a_study, runs = study.load(name), runs_of(study.load(name), results.find(lines, study=name))
+        a_study = study.load(name)
+        runs = runs_of(a_study, results.of_study(path, lines, a_study))
         if not runs:
             print(f"{path}: {name}: no run of a row that the study has now")
             continue

@@ -31,11 +31,25 @@ from tfvc.data.shards import MANIFEST as _LAST  # the first file and the last
 _BEFORE = 0.25  # share of the kills before the first file
 
 
+class Started(subprocess.Popen):
+    """A command started afresh. What it prints of errors goes into a file: a pipe would fill."""
+
+    def __init__(self, line):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process is known
+        super().__init__(line, stdout=subprocess.DEVNULL, stderr=self._errors)
+
+    def wait(self, timeout=None):
+        """Waits for the end; returns `children.Ended`."""
+        status = super().wait(timeout)
+        self._errors.seek(0)
+        return children.Ended(status, "", self._errors.read().decode(errors="backslashreplace"))
+
+
 def unbroken(start, folder):
     """Extracts twice, as the first warms, and times the second.
 
     Args:
-        start: function of a folder that starts an extraction into it: `children.Child` or `subprocess.Popen`.
+        start: function of a folder that starts an extraction into it: `children.Child` or `Started`.
         folder: where; not there yet.
 
     Returns:
@@ -152,7 +166,8 @@ def _kill(process):
 def _end(process):
     ended = process.wait()
     if process.returncode:
-        raise ValueError(f"the extraction failed: {getattr(ended, 'err', process.returncode)}")
+        last = (ended.err.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
+        raise ValueError(f"the extraction failed: {last.removeprefix('error: ')}")
 
 
 def _left(folder):
@@ -189,7 +204,7 @@ def main(argv=None):
             if arguments.forked:
                 return children.Child(lambda: work(folder))
             line = [sys.executable, "-m", "tfvc.extract", *given, f"--workdir={folder}"]
-            return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return Started(line)
 
         bad = []
         with tempfile.TemporaryDirectory(prefix="tfvc-kills-") as root:

@@ -51,8 +51,8 @@ PAPERS = (
     ),
     Paper(
         "mfb",
-        "Liu, Yuan & Wang, *Large-Scale Video Classification with Multi-modal Factorized Bilinear "
-        "Pooling*, 2018",
+        "Liu, Yuan & Wang, *Towards Good Practices for Multi-modal Fusion in Large-scale Video "
+        "Classification*, 2018",
         "MFB fuses sight and sound better than concatenation does, also than concatenation of "
         "projections with as many parameters, whichever way frames are aggregated; two modalities are "
         "far better than one.",

@@ -42,18 +42,17 @@ def write(path=results.FILE, out="results", names=()):
         list of the files written.
 
     Raises:
-        FileNotFoundError: no results yet.
+        FileNotFoundError: no such file, or no results yet.
         ValueError: a line that is no result of a run.
     """
-    lines = results.read(path)
-    if not lines:
-        raise FileNotFoundError(f"{path}: no results yet; make some with python -m experiments.run NAME")
+    lines = results.some(path)
     written = []
     for name in sorted({line["study"] for line in lines} & set(names or [line["study"] for line in lines])):
         if name not in study.available():
             print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
             continue
-        a_study, mine, others = study.load(name), *page.latest(results.find(lines, study=name))
+        a_study = study.load(name)
+        mine, others = page.latest(results.of_study(path, lines, a_study))
         table = [page.measured(a_study, row, mine) for row in a_study.rows]
         with _new(out, f"{name}.md", written) as temporary:
             temporary.write_text(page.page(a_study, table, mine, others), encoding="utf-8")

@@ -7,9 +7,14 @@ from pathlib import Path
 from tfvc import files
 
 FILE = "results/results.jsonl"
+_HOW = "python -m experiments.run NAME"
 # What a line must hold; the first five tell whether a run has been done.
 _KEYS = {"study": str, "row": str, "overrides": list, "seed": int, "data": dict, "phase": str}
 _KEYS |= {"metrics": dict, "seconds": float, "commit": str, "versions": dict, "hardware": dict}
+_TRAINED = {"parameters": int, "curve": dict}  # what the line of a trained run holds, a baseline's does not
+_OTHERS = {"recipe": str, "choice": list, "steps": int, "weights": dict}  # where they are there
+_WORDS = {str: "text", list: "a list", dict: "an object", int: "a whole number", float: "a number"}
+_LARGEST = 1e18  # beyond it, as NaN: no number that was measured
 
 
 def read(path):
@@ -18,7 +23,7 @@ def read(path):
     A last line that is not whole, of a run killed while it wrote, is told and left out.
 
     Raises:
-        ValueError: another line is none of ours; its number is named.
+        ValueError: another line is none of ours; its number and what is wrong are named.
     """
     path = Path(path)
     if not path.is_file():
@@ -26,14 +31,56 @@ def read(path):
     *whole, tail = path.read_bytes().split(b"\n")
     lines = []
     for number, text in enumerate(whole, 1):
-        lines.append(_parsed(text))
-        if lines[-1] is None:
-            raise ValueError(f"{path}: line {number} is no result of a run; remove the line")
-    if tail and (last := _parsed(tail)):
+        try:
+            lines.append(_parsed(text))
+        except ValueError as error:
+            raise _refused(path, number, error) from None
+    if tail and (last := _whole(tail)):
         lines.append(last)
     elif tail:
         print(f"{path}: the last line is cut off (a run was killed while it wrote); it is left out")
     return lines
+
+
+def some(path):
+    """The lines of a file that must hold some.
+
+    Raises:
+        FileNotFoundError: no file, or no line.
+        ValueError: as `read`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; make one with {_HOW}")
+    if not (lines := read(path)):
+        raise FileNotFoundError(f"{path}: no results yet; make some with {_HOW}")
+    return lines
+
+
+def of_study(path, lines, a_study):
+    """A study's lines, which hold all that its page and pictures read.
+
+    Args:
+        path: of the file, for the message.
+        lines: all of its lines, as `read` gives them.
+        a_study: a `study.Study`.
+
+    Raises:
+        ValueError: one of them does not; its number and what is wrong are named.
+    """
+    rows = {row.name for row in a_study.rows}
+    for number, line in enumerate(lines, 1):
+        if line["study"] == a_study.name:
+            try:
+                _check_data(line["data"])
+                if line["row"] in rows:
+                    _check_run(line, a_study)
+                elif line["row"] == a_study.baseline_title:
+                    _check(line["metrics"], {"test": dict}, "metrics.")
+                    there = {m.name: float for m in a_study.metrics if m.name in line["metrics"]["test"]}
+                    _check(line["metrics"]["test"], there, "metrics.test.")
+            except ValueError as error:
+                raise _refused(path, number, error) from None
+    return find(lines, study=a_study.name)
 
 
 def append(path, line):
@@ -44,7 +91,7 @@ def append(path, line):
         f.seek(0)
         end = f.read()
         tail = end[end.rfind(b"\n") + 1 :]
-        if tail and _parsed(tail):  # only its end of line is missing
+        if tail and _whole(tail):  # only its end of line is missing
             text = b"\n" + text
         elif tail:
             f.truncate(len(end) - len(tail))
@@ -68,10 +115,83 @@ def best(lines, metric):
     return max(lines, key=lambda line: line["metrics"]["validation"][metric], default=None)
 
 
-def _parsed(text):
+def _refused(path, number, error):
+    why = files.printable(str(error))
+    return ValueError(f"{path}: line {number} is no result of a run ({why}); remove the line")
+
+
+def _whole(text):
+    """The line, None where it is cut off."""
     try:
-        line = json.loads(text)
+        return _parsed(text)
     except ValueError:
         return None
-    ours = isinstance(line, dict) and all(isinstance(line.get(key), kind) for key, kind in _KEYS.items())
-    return line if ours and "digest" in line["data"] else None
+
+
+def _parsed(text):
+    """The line; ValueError, in words, where its form is not ours."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON, or nested too deep") from None
+    if not isinstance(line, dict):
+        raise ValueError("not an object")
+    _check(line, _KEYS)
+    _check(line, {key: kind for key, kind in _OTHERS.items() if key in line})
+    _check(line["data"], {"digest": str}, "data.")
+    for name in ("overrides", "choice"):
+        _all(line.get(name, []), str, name)
+    for name in ("weights", "versions"):
+        _all(line.get(name, {}).values(), str, name)
+    for name, value in line["hardware"].items():
+        if isinstance(value, (dict, list)):
+            raise ValueError(f"hardware.{files.printable(name)}: expected text or a number")
+    return line
+
+
+def _check_data(data):
+    """Files of each part, or a named set of clips."""
+    kinds = {"name": str, "clips": int, "classes": int}
+    if "train" in data:
+        kinds = dict.fromkeys(("train", "validation", "test"), int)
+    _check(data, kinds, "data.")
+
+
+def _check_run(line, a_study):
+    """Of a row of the study: measures, curve and size are there, and are numbers."""
+    _check(line, _TRAINED)
+    _check(line["metrics"], {"test": dict, "validation": dict}, "metrics.")
+    test, curve, chosen = line["metrics"]["test"], line["curve"], a_study.choose_by
+    _check(test, {metric.name: float for metric in a_study.metrics}, "metrics.test.")
+    unit = "epoch" if "epoch" in curve else "step"
+    _check(line["metrics"]["validation"], {chosen: float, unit: int}, "metrics.validation.")
+    _check(curve, {unit: list, chosen: list}, "curve.")
+    _all(curve[unit], int, f"curve.{unit}")
+    _all(curve[chosen], float, f"curve.{chosen}")
+    if len(curve[unit]) != len(curve[chosen]):
+        raise ValueError(f"curve: {len(curve[unit])} {unit}s, {len(curve[chosen])} values of {chosen}")
+    if a_study.per_class:
+        _check(test, {"training_clips": dict, "classes": list}, "metrics.test.")
+        clips, classes = test["training_clips"], test["classes"]
+        _all(clips.values(), int, "metrics.test.training_clips")
+        _all(classes, dict, "metrics.test.classes")
+        for each in classes:
+            _check(each, {"class": str, "f1": float}, "metrics.test.classes: ")
+        if sorted(clips) != sorted(each["class"] for each in classes):
+            raise ValueError("metrics.test: training_clips and classes name different classes")
+
+
+def _check(tree, kinds, where=""):
+    for key, kind in kinds.items():
+        if key not in tree:
+            raise ValueError(f"{where}{key} is missing")
+        _all([tree[key]], kind, where + key)
+
+
+def _all(values, kind, name):
+    """ValueError where a value is of another kind; a number is finite, and a truth value is none."""
+    for value in values:
+        fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not fits or (kind in (int, float) and not abs(value) < _LARGEST):
+            given = repr(value) if isinstance(value, (str, float, type(None))) else type(value).__name__
+            raise ValueError(f"{name}: {given[:40]}, expected {_WORDS[kind]}")

@@ -175,11 +175,12 @@ def row(value, bar=None):
 @pytest.mark.parametrize(
     "now, stored, verdict",
     [
-        ([2.0, 2.1, 2.2], [2.1, 2.2, 2.3], "met"),  # within either range
+        ([2.0, 2.1, 2.2], [2.1, 2.2, 2.3], "met"),  # within the noise
         ([1.85], [2.0], "met"),  # less than a tenth
         ([1.2, 1.7, 2.6], [2.5, 2.5, 2.5], "met"),  # as noisy as this, nothing can be said
         ([1.7, 1.75, 1.8], [2.4, 2.5, 2.6], "met, slower"),
         ([1.4, 1.45, 1.5], [2.4, 2.5, 2.6], "missed, slower"),
+        ([1.7, 1.7, 30.0], [2.5, 2.5, 2.5], "met, slower"),  # one odd repeat is no noise
         ([3.0], [2.0], "met"),
     ],
 )
@@ -229,3 +230,10 @@ def test_the_startup_benchmark_times_every_command(monkeypatch):
     monkeypatch.setattr(startup, "_call", lambda *words: lambda: None)
     answer, scale_of_it = startup.run({"rounds": 1})
     assert answer.bar == 1.0 and len(answer.details["seconds"]) == 9 and scale_of_it.bar is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0, float("inf")])
+def test_what_is_no_ratio_is_refused(value, monkeypatch):
+    monkeypatch.setattr(every, "_measured", lambda name, sizes: [row(value) | {"name": "ratio"}])
+    with pytest.raises(ValueError, match="step: ratio: .*expected a ratio over 0"):
+        every.run(every.OPTIONS | {"names": "step", "against": ""})

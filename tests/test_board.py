@@ -11,6 +11,8 @@ from tensorboard.plugins.pr_curve import summary
 
 from experiments import hparams, results, study
 from tfvc import board, evaluate, files, plots
+from tfvc.models import mafnet
+from tfvc.recipe import Feature
 
 RESULTS = "experiments/tables/disaster.jsonl"
 
@@ -185,8 +187,18 @@ def test_runs_of_a_grid_are_told_apart_and_other_data_is_left_out():
 
 def test_hparams_of_nothing_is_refused_in_a_line(tmp_path, capsys):
     assert stopped(hparams.main, f"--results={tmp_path}/none") == 1
-    assert "no results yet" in capsys.readouterr().err
+    assert "/none: no such file" in capsys.readouterr().err
     assert stopped(hparams.main, f"--results={RESULTS}", "--study=raf") == 1
     err = capsys.readouterr().err
     assert "no line of raf; it has raf_table1, resbilstm_table2" in err and err.count("\n") == 1
     assert files.shown(RESULTS) in err
+
+
+def test_an_embedding_is_found_where_the_model_has_an_operation_of_any_name(tmp_path):
+    """As in a process that has only loaded the model: Keras' own names start anew."""
+    rows = [Feature("frames", (4, 6)), Feature("audio", (4, 2, 2, 4))]
+    mafnet.build_model(rows, 4, units=8).save(tmp_path / "model.keras")
+    keras.utils.clear_session()
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = {k: np.zeros((1, *t.shape[1:]), t.dtype) for k, t in model.input.items()}
+    assert board._embedding(model)(inputs).shape == (1, 16)

@@ -107,26 +107,51 @@ def test_hostile_names_stay_text(run):
         "`w`",
         "\x1b[2J",
         "\udcff",
+        "&lt;b&gt;",
+        "\u202egnp.exe\u2066",
     ]
     text = written(run, classes=evil, dataset="set\n# head", notes=["note\n- item <b>"])
     assert set(sections(text)) == set(sections(written(run)))
     assert len(re.findall("^# ", text, re.M)) == 1 and "<script>" not in text and "\x1b" not in text
     assert r"\[z\](javascript:1)" in text and r"x\|y" in text
+    assert r"\&lt;b\&gt;" in text and "\u202e" not in text and r"\\u202egnp.exe\\u2066" in text
     text.encode()  # what is no text is escaped
 
 
 def test_a_comparison_is_told_and_a_broken_one_refused(run):
     row = {"first": 0.5, "second": 0.75, "difference": 0.25, "low": 0.1, "high": 0.4, "resamples": 2000}
-    tree = {"runs": ["/a/run", "/b/better"], "clips": 16, "interval": "95 % interval"}
+    tree = {"runs": ["/a/run", "/b/better"], "clips": 16, "interval": "95 % interval", "data": "test"}
+    tree["models"] = [files.sha256(run / "model.keras"), "0"]
     path = run / "compare" / "better.json"
     files.write_json(path, tree | {"measures": {"accuracy": row}})
     found = sections(written(run))["Measured"]
-    assert "better minus this run, 16 clips" in found
+    assert "better minus this run, 16 clips, on the test part; 95 %" in found
     assert "| accuracy | +0.2500 | +0.1000 | +0.4000 |" in found
+    files.write_json(path, tree | {"measures": {"map": row | {"low": None, "high": None}}, "data": "/x.csv"})
+    found = sections(written(run))["Measured"]
+    assert "| map | +0.2500 | - | - |" in found
+    assert r"on /x.csv (training clips may be among them); 95 %" in found
+    for models in ({"models": ["1", "0"]}, {"models": ["", ""]}):
+        files.write_json(path, tree | {"measures": {"accuracy": row}} | models)
+        found = sections(written(run))["Measured"]
+        assert "better is left out: it is of another model" in found and "+0.2500" not in found
     for broken in ([], tree, tree | {"measures": {"accuracy": {}}}, tree | {"measures": {}, "runs": []}):
         files.write_json(path, broken)
         with pytest.raises(ValueError, match="better.json: not a comparison of ours .*; remove it"):
             written(run)
+
+
+def test_a_validation_part_of_the_official_lists_is_no_test_part(run):
+    split = workdir.load(run).split()
+    assert "test part served" in written(run)
+    files.write_json(run / "split.json", split | {"validation": ["left/0_0"]})
+    assert "test part served" not in written(run)
+
+
+def test_who_standardises_is_said(run):
+    assert "They go in as they were extracted." in written(run)
+    text = sections(written(run, standardized=True))["Preprocessing"]
+    assert "as they were extracted; the model itself standardises them" in text
 
 
 def test_the_export_has_a_card_whose_example_runs_without_tfvc(run, reloaded_here):

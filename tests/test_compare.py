@@ -280,7 +280,7 @@ def test_runs_of_other_classes_kinds_or_labels_are_refused(runs, tmp_path):
     "given, message",
     [
         (["--compare=a"], "expected two folders of runs"),
-        (["--compare=a,b,c"], "expected two folders of runs"),
+        (["--compare=a,b,c"], "the comma separates them, so neither name may hold one"),
         (["--compare=a,"], "expected two folders of runs"),
         (["--compare="], "expected two folders of runs"),
         (["--compare=a,b", "--workdir=a"], "expected one of them"),
@@ -308,6 +308,55 @@ def test_runs_of_several_labels_are_compared_by_their_decisions(tmp_path, capsys
     assert found["hamming_loss"]["second"] == 0 and found["hamming_loss"]["high"] < 0
     assert found["micro_f1"]["second"] == found["map"]["second"] == 1 and found["micro_f1"]["low"] > 0
     assert "(lower is better)" in capsys.readouterr().out
+
+
+def test_scores_that_are_no_numbers_are_refused_with_the_first_clip(runs, tmp_path):
+    one = workdir.load(runs["right"])
+    broken = save(tmp_path / "nan", network(np.nan), one.facts.records, one.split()["test"])
+    told = rf"{broken}: scores of 16 of 16 clips are NaN or infinite, first of (left|right)/\d_\d; expected"
+    with pytest.raises(ValueError, match=told):
+        evaluate.evaluate(broken)
+    with pytest.raises(ValueError, match=told):
+        compare.compare(runs["right"], broken)
+    assert not (broken / "evaluation").exists() and not (runs["right"] / "compare" / "nan.json").exists()
+
+
+def test_a_measure_that_does_not_exist_is_a_dash_and_null(tmp_path, capsys):
+    records = made.make_records(tmp_path / "records", CLASSES, groups=4, labels=lambda name: ("left",))
+    ids = [f"{c}/{g}_{k}" for c in CLASSES for g in range(4) for k in range(2)]
+    one, two = (
+        save(tmp_path / name, network(w, "sigmoid"), records, ids, name="raf", several=True)
+        for name, w in (("one\nline", 1.0), ("two", -1.0))
+    )
+    missing = {"first": 0.5, "second": np.nan, "difference": np.nan, "low": np.nan, "high": np.nan}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "differences", lambda *_: {"map": missing})
+        compare.compare(one, two)
+    out = capsys.readouterr().out
+    assert ["MAP", "0.5000", "-", "-", "-"] in [line.split() for line in out.splitlines()]
+    assert "nan" not in out and r"one\nline" in out and "one\nline" not in out
+    text = (one / "compare" / "two.json").read_text()
+    assert json.loads(text)["measures"]["map"]["low"] is None and "NaN" not in text
+
+
+def test_runs_of_one_name_do_not_overwrite_each_other(runs, tmp_path):
+    one = workdir.load(runs["right"])
+    folders = []
+    for parent in ("x", "y"):
+        (tmp_path / parent).mkdir()
+        folders.append(
+            save(tmp_path / parent / "mine", network(-1.0), one.facts.records, one.split()["test"])
+        )
+    for folder in (*folders, *folders):
+        compare.compare(runs["half"], folder)
+    found = {p.name: json.loads(p.read_text()) for p in (runs["half"] / "compare").glob("mine*.json")}
+    assert len(found) == 2 and found["mine.json"]["runs"][1] == str(folders[0])
+    assert {tree["runs"][1] for tree in found.values()} == set(map(str, folders))
+    assert found["mine.json"]["models"][0] == evaluate.files.sha256(runs["half"] / "model.keras")
+    (runs["half"] / "compare" / "wrong.json").write_text("[]")
+    with pytest.raises(ValueError, match="wrong.json: not a comparison of ours; remove it"):
+        compare.compare(runs["half"], runs["wrong"])
+    (runs["half"] / "compare" / "wrong.json").unlink()
 
 
 @pytest.mark.slow

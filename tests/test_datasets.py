@@ -34,6 +34,16 @@ def test_clips_that_differ_in_their_extension_only_keep_it(tmp_path):
     assert [c.id for c in datasets.load(Data(), str(root)).clips] == ["a/x.avi", "a/x.mp4", "b/x"]
 
 
+@pytest.mark.parametrize("name", ["new\nline", "tab\there", "odd\u2028line", "escape\x1b[31m"])
+def test_a_class_with_a_control_character_is_refused(name, tmp_path):
+    for label in ("a", name):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "0.mp4").touch()
+    with pytest.raises(ValueError, match="holds a line break or another control character; rename") as raised:
+        datasets.load(Data(), str(tmp_path))
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_symlinks_are_clips_and_classes(tmp_path):
     real = _touch(tmp_path / "real", "x.mp4")
     root = _touch(tmp_path / "set", "b/y.mp4")

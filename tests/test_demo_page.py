@@ -1,9 +1,13 @@
 """tfvc/demo.py and tfvc/answers.py without a browser: each model's answer, bounds, hostile names."""
 
+import errno
 import http.client
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from types import SimpleNamespace
 
@@ -89,7 +93,8 @@ def asked(tmp_path_factory):
 
 @pytest.fixture
 def desk(asked, tmp_path):
-    return answers.Desk(asked, tmp_path)
+    inbox = tmp_path.parent / f"{tmp_path.name}-film" / "gradio"
+    return answers.Desk(asked, tmp_path, inbox=inbox)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -171,9 +176,37 @@ def test_a_name_is_no_part_of_the_path(desk, film, tmp_path, name):
         desk.answer(number)
 
 
+def test_only_an_uploaded_file_is_taken(desk, tmp_path):
+    inbox = desk.inbox
+    (inbox / "hash" / "deep").mkdir(parents=True)
+    for path in (inbox / "hash/deep/a.mp4", inbox / "a.mp4", inbox.parent / "a.mp4"):
+        path.write_text("kept")
+    (inbox / "hash" / "link.mp4").symlink_to(inbox / "a.mp4")
+    (inbox / "linked").symlink_to(inbox.parent)
+    os.mkfifo(inbox / "hash" / "pipe")
+    before = sorted(inbox.parent.rglob("*"))
+    for given in ("hash", "hash/deep", "hash/deep/a.mp4", "a.mp4", "../a.mp4", "hash/../../a.mp4", ".", ""):
+        with pytest.raises(ValueError, match="^not a file that was uploaded; upload one$"):
+            desk.take(f"{inbox}/{given}")
+    for given in ("hash/link.mp4", "linked/a.mp4", "hash/pipe"):
+        with pytest.raises(ValueError, match="^not a file that was uploaded; upload one$"):
+            desk.take(f"{inbox}/{given}")
+    gone = f"{inbox}/hash/x"
+    for given, why in ((gone, "gone by now; upload it again"), (None, "no upload"), ("a\0b", "null")):
+        with pytest.raises(ValueError, match=why):
+            desk.take(given)
+    with pytest.raises(ValueError, match="no uploaded file"):
+        answers.Desk(desk.asked, tmp_path).take(str(inbox / "hash/a.mp4"))
+    assert sorted(inbox.parent.rglob("*")) == before and not list(tmp_path.iterdir())
+    (tmp_path / "folder").mkdir()
+    desk._uploads["7"] = (tmp_path / "folder", "")
+    for odd in (None, 7, ["7"], {"path": "x"}, "7", "7"):
+        desk.drop(odd)
+
+
 def test_uploads_are_few_and_faults_are_one_line(desk, asked, film, tmp_path):
-    source = tmp_path.parent / f"{tmp_path.name}-source"
-    source.mkdir()
+    source = desk.inbox / "hash"
+    source.mkdir(parents=True)
     for k in range(answers._UPLOADS + 2):
         (source / "a.mp4").write_text("no video")
         number = desk.take(source / "a.mp4")
@@ -236,7 +269,8 @@ def server(asked, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
         demo._isolate(folder)
-        blocks = demo.served(answers.Desk(asked, folder / "uploads"), max_mb=1)
+        desk = answers.Desk(asked, folder / "uploads", inbox=folder / "gradio")
+        blocks = demo.served(desk, max_mb=1)
         yield (blocks.server_name, blocks.server_port), folder
         blocks.close(verbose=False)
 
@@ -285,9 +319,136 @@ def test_the_server_gives_no_file_of_the_machine(server):
     assert "googleapis" not in page and "cdnjs" not in page
 
 
-def test_a_port_that_is_taken_is_one_line(server, asked, tmp_path):
-    with pytest.raises(ValueError, match=r"--port=\d+: cannot be listened on .*; give another, or none"):
-        demo.served(answers.Desk(asked, tmp_path), port=server[0][1])
+def asks(address, method="GET", path="/", body=None, **headers):
+    """Status and body of a request."""
+    connection = http.client.HTTPConnection(*address, timeout=60)
+    headers = {"Host": f"{address[0]}:{address[1]}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    connection.putrequest(method, path, skip_host=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    if body:
+        connection.send(body)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(errors="replace")
+
+
+UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
+_KIND = "multipart/form-data; boundary=x"
+
+
+def test_no_other_web_site_reaches_it(server):
+    address, folder = server
+    port = address[1]
+    before = list((folder / "gradio").rglob("*"))
+    for path in ("/", "/config", "/gradio_api/queue/data?session_hash=q", "/gradio_api/heartbeat/q"):
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", "localhost:1", ""):
+            assert asks(address, path=path, Host=host) == (
+                403,
+                f"the page is at http://127.0.0.1:{port} alone, under no other name\n",
+            ), (path, host)
+    own = f"http://127.0.0.1:{port}"
+    for path in (UPLOAD, JOIN):
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"https://127.0.0.1:{port}"):
+            told = asks(address, "POST", path, Origin=origin, Content_Length="0")
+            assert told == (403, "the page takes no requests of other pages\n"), origin
+    for name in ("127.0.0.1", "localhost"):
+        host = f"{name}:{port}"
+        assert asks(address, path="/config", Host=host, Origin=f"http://{host}")[0] == 200
+        assert asks(address, path="/config", Host=host.upper())[0] == 200
+    line = f"GET /ws HTTP/1.1\r\nHost: evil.example\r\nOrigin: {own}\r\n"
+    line += "Connection: Upgrade\r\nUpgrade: websocket"
+    with socket.create_connection(address, timeout=60) as raw:
+        raw.sendall(f"{line}\r\nSec-WebSocket-Key: AAAA\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+        assert b" 403 " in raw.recv(100)
+    assert list((folder / "gradio").rglob("*")) == before
+
+
+def test_a_request_is_no_larger_than_a_file(server):
+    address, folder = server
+    before = sum(p.stat().st_size for p in (folder / "gradio").rglob("*") if p.is_file())
+    told = (413, "more than the maximum allowed size of 1048576 bytes\n")
+    for path in (UPLOAD, JOIN):
+        for length in (str(6 * 900_000), "9" * 12):
+            assert asks(address, "POST", path, Content_Length=length, Content_Type=_KIND) == told
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + b"0" * 600_000
+    body = part + b"\r\n" + part + b"\r\n--x--\r\n"
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    for path in (UPLOAD, JOIN):
+        kind = _KIND if path == UPLOAD else "application/json"
+        status, said = asks(address, "POST", path, chunks, Transfer_Encoding="chunked", Content_Type=kind)
+        assert status == 413 and "maximum allowed size of 1048576 bytes" in said, path
+    left = sum(p.stat().st_size for p in (folder / "gradio").rglob("*") if p.is_file())
+    assert left < before + 1_200_000  # what broke off is removed by the next request, when it is old
+
+
+def test_uploads_that_nobody_takes_go_and_are_bounded(tmp_path):
+    gate = pytest.importorskip("tfvc.gate", reason="needs starlette (extra demo)")
+    testclient = pytest.importorskip("starlette.testclient")
+    (tmp_path / "hash").mkdir()
+    for name, age in (("old", 700), ("new", 500)):
+        (tmp_path / "hash" / name).write_bytes(b"0" * 60)
+        then = time.time() - age
+        os.utime(tmp_path / "hash" / name, (then, then))
+    reached = gate.PlainTextResponse("reached")
+    client = testclient.TestClient(gate.Gate(reached, 10, tmp_path, max_kept=100), "http://localhost")
+    assert client.post("/").text == "reached"
+    assert [p.name for p in (tmp_path / "hash").iterdir()] == ["new"]
+    (tmp_path / "hash" / "more").write_bytes(b"0" * 60)
+    answer = client.post("/")
+    assert answer.status_code == 503 and "those of 600 s ago go" in answer.text
+    assert client.get("/").text == "reached"
+
+
+def sent(server, number, *data):
+    """What an event of the page comes to, as the page is told."""
+    address, _ = server
+    event = json.dumps({"fn_index": number, "data": data, "session_hash": "q"}).encode()
+    length = {"Content_Type": "application/json", "Content_Length": str(len(event))}
+    assert asks(address, "POST", JOIN, event, **length)[0] == 200
+    said = asks(address, path="/gradio_api/queue/data?session_hash=q")[1]
+    return json.loads(next(row for row in said.split("data: ") if "process_completed" in row))["output"]
+
+
+def as_file(path):
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+
+def test_a_refusal_is_one_line_on_page_and_console(server, capfd, monkeypatch):
+    address, folder = server
+    path = json.loads(posted(address, b"x.mp4", b"no video")[1])[0]
+    capfd.readouterr()
+    assert sent(server, 0, None, as_file(folder / "gradio"))["error"] == (
+        "not a file that was uploaded; upload one"
+    )
+    assert (folder / "gradio").is_dir() and not list((folder / "uploads").iterdir())
+    assert capfd.readouterr().err == "error: not a file that was uploaded; upload one\n"
+    assert not sent(server, 0, None, as_file(path)).get("error")
+    again = "the uploaded clip is gone by now; upload it again"  # another tab's upload of the same bytes
+    assert sent(server, 0, None, as_file(path))["error"] == again
+    assert capfd.readouterr().err == f"error: {again}\n"
+    path = json.loads(posted(address, b"y.mp4", b"no video")[1])[0]
+    assert not sent(server, 0, None, as_file(path)).get("error")
+    assert "cannot be opened" in sent(server, 3, None, None, "")["error"]
+    err = capfd.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    monkeypatch.setenv("TFVC_DEBUG", "1")
+    assert sent(server, 0, None, as_file(path))["error"] == again
+    err = capfd.readouterr().err
+    assert "Traceback" in err and f"ValueError: {again}" in err
+
+
+def test_a_port_that_is_taken_is_one_line(server, asked, tmp_path, monkeypatch):
+    port = server[0][1]
+    with pytest.raises(ValueError, match=f"^--port={port} is in use; give another, or none$"):
+        demo.served(answers.Desk(asked, tmp_path), port=port)
+
+    def forbidden(*_):
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(demo.socket.socket, "bind", forbidden)
+    with pytest.raises(ValueError, match="^--port=80 cannot be listened on: Permission denied; give another"):
+        demo.served(answers.Desk(asked, tmp_path), port=80)
 
 
 # --- the command ----------------------------------------------------------------------------------------

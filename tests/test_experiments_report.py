@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from studied import LINE, RUNS, TABLE, data, go, raised, stopped, trainer
 
-from experiments import baselines, report, results, run, study
+from experiments import baselines, hparams, report, results, run, study
 from tfvc import plots, recipe
 from tfvc.data import schema
 
@@ -58,6 +58,77 @@ def test_a_commit_is_told_only_in_a_checkout(tmp_path):
     assert run.commit(folder) == f"{clean}-dirty"
     (folder / "sub").mkdir()
     assert run.commit(folder / "sub") == "unknown"  # of another project's checkout
+
+
+TRAINED = LINE | {
+    "study": "mfb_table1",
+    "row": "mfb",
+    "data": {"digest": "d", "name": "made", "clips": 3, "classes": 2},
+    "phase": "report",
+    "metrics": {
+        "validation": {"gap": 0.5, "epoch": 2},
+        "test": {m.name: 0.5 for m in TABLE.metrics},
+    },
+    "parameters": 9,
+    "curve": {"epoch": [1, 2], "gap": [0.25, 0.5]},
+}
+
+
+def changed(*place, value=None):
+    """The text of a trained run's line with another value at a place; None: without it."""
+    line = json.loads(json.dumps(TRAINED))
+    tree = line
+    for key in place[:-1]:
+        tree = tree[key]
+    if value is None:
+        del tree[place[-1]]
+    else:
+        tree[place[-1]] = value
+    return json.dumps(line)
+
+
+ODD = {
+    "parameters is missing": changed("parameters"),
+    "curve is missing": changed("curve"),
+    "data.name is missing": changed("data", "name"),
+    "metrics.validation is missing": changed("metrics", "validation"),
+    "metrics.test is missing": changed("metrics", "test"),
+    "metrics.test.gap is missing": changed("metrics", "test", "gap"),
+    "metrics.validation.step is missing": changed("curve", value={"step": [1], "gap": [0.5]}),
+    "metrics.test.gap: 'high', expected a number": changed("metrics", "test", "gap", value="high"),
+    "metrics.test.gap: nan, expected": changed("metrics", "test", "gap", value=float("nan")),
+    "metrics.validation.gap: None, expected": changed("metrics", "validation", "gap", value=0).replace(
+        '"validation": {"gap": 0', '"validation": {"gap": null'
+    ),
+    "curve.gap: inf": changed("curve", "gap", value=[0.5, float("inf")]),
+    "curve: 2 epochs, 1 values of gap": changed("curve", "gap", value=[0.5]),
+    "overrides: dict, expected text": changed("overrides", value=[{}]),
+    "weights: list, expected text": changed("weights", value={"frames": []}),
+    "hardware.x: expected text": changed("hardware", value={"x": [[]]}),
+    "seconds: nan": changed("seconds", value=float("nan")),
+    "seed: bool, expected a whole number": changed("seed", value=True),
+    "nested too deep": '{"a":' * 100_000,
+}
+
+
+@pytest.mark.parametrize("wrong", ODD)
+def test_a_line_with_missing_or_odd_fields_is_refused_in_one_line(tmp_path, wrong):
+    path = tmp_path / "results.jsonl"
+    path.write_text(f"{json.dumps(TRAINED)}\n{ODD[wrong]}\n")
+    for write in (report.write, hparams.write):
+        told = raised(write, path, tmp_path / "out")
+        assert f"{path}: line 2 is no result of a run (" in told and wrong in told and "\n" not in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_line_that_the_odd_ones_are_made_of_is_taken_and_so_is_every_stored_one(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps(TRAINED) + "\n")
+    assert results.of_study(path, results.some(path), TABLE) == [TRAINED]
+    for stored in report.TABLES.glob("*.jsonl"):
+        lines = results.some(stored)
+        for name in {line["study"] for line in lines} & set(study.available()):
+            assert results.of_study(stored, lines, study.load(name))
 
 
 # --- the baseline -------------------------------------------------------------------------------------------
@@ -136,7 +207,10 @@ def test_the_report_takes_the_data_used_last_and_known_studies(go, tmp_path, dat
 
 
 def test_without_results_the_report_says_how_to_make_some(tmp_path):
-    assert "no results yet; make some with" in raised(report.write, tmp_path / "results.jsonl", tmp_path)
+    path = tmp_path / "results.jsonl"
+    assert "no such file; make one with" in raised(report.write, path, tmp_path)
+    path.touch()
+    assert "no results yet; make some with" in raised(report.write, path, tmp_path)
 
 
 def test_curves_have_a_colour_a_name_and_a_line_a_run():
@@ -165,7 +239,7 @@ def test_the_commands_list_run_and_fail_in_a_line(data, tmp_path, trainer, capsy
         (1, "expected --data=FOLDER", run.main, "mfb_table1"),
         (1, "unknown study 'more'", run.main, "mfb_table1", "more"),
         (2, "--seeds=x: expected a whole number", run.main, "mfb_table1", "--seeds=x"),
-        (1, "no results yet", report.main, f"--results={tmp_path}/none.jsonl"),
+        (1, "no such file", report.main, f"--results={tmp_path}/none.jsonl"),
         (2, "expected no --results", report.main, "--published", f"--results={tmp_path}/none.jsonl"),
     ):
         assert stopped(main, *argv) == status

@@ -63,7 +63,8 @@ ARROWS = {
     "tfvc.answers": {"tfvc.encoders", "tfvc.evaluate", "tfvc.explain", "tfvc.extract", "tfvc.files"}
     | {"tfvc.plots", "tfvc.predict", "tfvc.recipe", "tfvc.data", "tfvc.yt8m"},
     "tfvc.demo": {"absl", "gradio", "tfvc.answers", "tfvc.cli", "tfvc.encoders", "tfvc.files"}
-    | {"tfvc.predict", "tfvc.recipe", "tfvc.workdir", "tfvc.data"},
+    | {"tfvc.predict", "tfvc.recipe", "tfvc.workdir", "tfvc.data", "starlette", "tfvc.gate"},
+    "tfvc.gate": {"starlette"},
     "tfvc.encoders": {"tfvc.recipe", "tfvc.backbones", "tfvc.data"},
     "tfvc.signatures": {"tensorflow", "tfvc.encoders", "tfvc.second_stage", "tfvc.data", "tfvc.backbones"},
 }

@@ -4,9 +4,10 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
-from experiments import disk_cases
+from experiments import disk_cases, kills
 
 GRAPPLER = True  # see conftest
 SMALL = ("backbone.name=frames", "backbone.size=32,32", "backbone.batch_size=4", "data.shard_clips=9")
@@ -24,3 +25,18 @@ def test_killed_at_random_and_before_each_file_is_whole_it_goes_on_to_the_same_b
     assert sum("after the first file" in text for text in killed) >= 2
     # Two calls a file: manifest, two shards with their entries, two lists, the manifest once more.
     assert calls == "killed before each of 16 calls: then the same bytes"
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        (
+            "import sys; print('warning\\nerror: /none: no such folder', file=sys.stderr); sys.exit(1)",
+            "/none: no",
+        ),
+        ("import sys; sys.exit(3)", "exit status 3"),
+    ],
+)
+def test_why_an_extraction_failed_is_passed_on(tmp_path, code, message):
+    with pytest.raises(ValueError, match=f"^the extraction failed: {message}"):
+        kills.unbroken(lambda folder: kills.Started([sys.executable, "-c", code]), tmp_path / "records")

@@ -136,6 +136,10 @@ def make_bad(kind, folder, clip):
         path.write_text("no video\n" * 50)
     elif kind == "list of files":
         path.write_text(f"ffconcat version 1.0\nfile '{clip.name}'\n")
+    elif kind == "list of itself":
+        path.write_text(f"ffconcat version 1.0\nfile '{path.name}'\n")
+    elif kind == "play list":
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\n{clip.name}\n#EXT-X-ENDLIST\n")
     elif kind == "noise":
         path.write_bytes(np.random.default_rng(0).bytes(5000))
     elif kind == "only sound":
@@ -168,6 +172,8 @@ def make_bad(kind, folder, clip):
         ("truncated", "truncated"),
         ("text", "text file"),
         ("list of files", "list of files"),
+        ("list of itself", "list of files"),
+        ("play list", "play list"),
         ("noise", "no media file"),
         ("only sound", "no video in it, only sound"),
         ("zero duration", "no video|no frame|cannot be opened"),

@@ -55,6 +55,12 @@ def test_a_chief_by_name_comes_first(kind, expected, monkeypatch):
         config({"worker": ["one:99999"]}),
         config({"worker": ["one:\u00b2"]}),
         config({"worker": [1]}),
+        config({"worker": ["http://one:1"]}),
+        config({"worker": ["one two:1"]}),
+        config({"worker": ["one,two:1"]}),
+        config({"worker": ["one:01"]}),
+        config({"worker": ["::1:2"]}),
+        config({"worker": ["One:1", "one:1"]}),
         config({}),
     ],
 )
@@ -64,6 +70,27 @@ def test_a_tf_config_that_is_none_is_refused_in_one_line(text, monkeypatch):
         workers.task()
     assert "\n" not in str(raised.value)
     assert (repr(text) if text else "is not set") in str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["[::1]:80", "127.0.0.1:80", "a-b.c_d:65535", "[fe80::1%eth0]:1"])
+def test_addresses_of_every_form_are_taken(address, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config({"worker": [address]}))
+    assert workers.task().addresses == (address,)
+
+
+def test_a_long_tf_config_is_not_told_whole(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "x" * 100_000)
+    with pytest.raises(ValueError) as raised:
+        workers.task()
+    assert len(str(raised.value)) < 1000
+
+
+def test_one_machine_under_two_names_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    own = workers.Task(0, (f"localhost:{port}", f"127.0.0.1:{port}"))
+    with pytest.raises(ValueError, match=f"127.0.0.1:{port}: this very process answers there"):
+        workers._meet(own)
 
 
 def test_one_process_is_chief_and_waits_for_nobody():

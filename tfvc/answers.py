@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import os
+import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tfvc.recipe import read_by
 LETTERS = 10_000  # of the words that go with a clip
 _UPLOADS = 16  # that are kept; older ones go
 _NAME = 80  # letters of a file's name in the picture's title
+_GONE = "the uploaded clip is gone by now; upload it again"
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,12 @@ class Desk:
         asked: `tfvc.answers.Asked`.
         folder: Path of an empty folder for uploaded files.
         picks: dict Path -> text: clips to pick from.
+        inbox: Path of the folder in which uploads arrive, each in a folder of its own; None = none arrive.
     """
 
-    def __init__(self, asked, folder, picks=()):
+    def __init__(self, asked, folder, picks=(), inbox=None):
         self.asked, self._folder, self._picks = asked, folder, list(dict(picks).items())
+        self.inbox = inbox
         self._uploads = collections.OrderedDict()  # number -> (path, the name it had)
         self._lock, self._count, self.answered = threading.Lock(), 0, 0
 
@@ -149,9 +153,14 @@ class Desk:
         """Moves an uploaded file to where no part of its name matters; gives its number.
 
         Args:
-            uploaded: path, as Gradio wrote it.
+            uploaded: path, as Gradio wrote it: `inbox`/(a folder)/(a file).
+
+        Raises:
+            ValueError: anything else than a regular file there, or it is gone: of two tabs that upload the
+                same bytes at once, Gradio writes one file.
         """
         with self._lock:
+            self._check_arrived(uploaded)
             self._count += 1
             number, path = str(self._count), self._folder / str(self._count)
             os.replace(uploaded, path)
@@ -162,15 +171,28 @@ class Desk:
                 self._drop(next(iter(self._uploads)))
         return number
 
+    def _check_arrived(self, uploaded):
+        """Gradio lets any path through that is in its folder, and its folder too."""
+        if not isinstance(uploaded, (str, Path)) or not self.inbox:
+            raise ValueError("no uploaded file; upload one")
+        path = Path(os.path.abspath(uploaded))
+        try:
+            kinds = stat.S_ISREG(os.lstat(path).st_mode), stat.S_ISDIR(os.lstat(path.parent).st_mode)
+        except OSError:
+            raise ValueError(_GONE) from None
+        if not all(kinds) or os.path.realpath(path.parent.parent) != os.path.realpath(self.inbox):
+            raise ValueError("not a file that was uploaded; upload one")
+
     def drop(self, number):
-        """Removes an uploaded file; "" or one that is gone already is fine."""
+        """Removes an uploaded file; "", one that is gone already or what is no number is fine."""
         with self._lock:
             self._drop(number)
 
     def _drop(self, number):
-        path, _ = self._uploads.pop(number, (None, ""))
+        path, _ = self._uploads.pop(number, (None, "")) if isinstance(number, str) else (None, "")
         if path:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def answer(self, number="", pick="", text=""):
         """What the run says of one clip, with a picture.
@@ -215,5 +237,5 @@ class Desk:
             return path, files.printable(files.shown(path.name))[:_NAME]
         with self._lock:
             if number not in self._uploads:
-                raise ValueError("the uploaded clip is gone by now; upload it again")
+                raise ValueError(_GONE)
             return self._uploads[number]

@@ -12,7 +12,10 @@ import os
 import platform
 import re
 import shlex
+import signal
+import subprocess
 import threading
+import types
 from dataclasses import dataclass
 
 import tfvc
@@ -201,17 +204,19 @@ def _quiet():
 
 @contextlib.contextmanager
 def _watched():
-    """Mends two waits of DirectRunner with processes that have no end (Beam 2.77).
+    """Mends how DirectRunner ends with processes (Beam 2.77).
 
-    A worker that is killed never answers: here its end ends the pipeline. And a worker that has started only
-    when all the work was done by others is never told so: here it is.
+    A worker that is killed never answers: here its end ends the pipeline. A worker that has started only
+    when all the work was done by others is never told so: here it is. And when a pipeline fails, the workers
+    that are left are ended: they would go on for a minute, and then write tracebacks.
     """
     import grpc
     from apache_beam.portability.api import beam_fn_api_pb2
+    from apache_beam.runners.portability import local_job_service
     from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.utils.sentinel import Sentinel
 
-    connections, over = [], threading.Event()
+    connections, workers, over = [], [], threading.Event()
 
     class Connection(worker_handlers.ControlConnection):
         def __init__(self):
@@ -230,6 +235,11 @@ def _watched():
                     beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=str(exn))
                 )
 
+    def start(*words, **options):  # a session of its own: it is a shell, with Python in it
+        silent = {} if _debug() else {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        workers.append(subprocess.Popen(*words, **options, **silent, start_new_session=True))
+        return workers[-1]
+
     def give_up(why):  # again and again: one more question may be put to a worker that is gone
         while not over.wait(0.5):
             for connection in list(connections):
@@ -243,9 +253,19 @@ def _watched():
 
     hook_before, threading.excepthook = threading.excepthook, hook
     connection_before, worker_handlers.ControlConnection = worker_handlers.ControlConnection, Connection
+    subprocess_before, local_job_service.subprocess = (
+        local_job_service.subprocess,
+        types.SimpleNamespace(Popen=start),
+    )
     try:
         yield
+    except BaseException:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        raise
     finally:
+        local_job_service.subprocess = subprocess_before
         over.set()
         threading.excepthook = hook_before
         worker_handlers.ControlConnection = connection_before

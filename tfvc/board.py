@@ -133,7 +133,7 @@ def clips_of(run, source, paths, ids, truth, decided):
         some = dataclasses.replace(source, ids=ids)
         for inputs, _, batch in pipeline.batches(some, run.recipe.train.batch_size):
             if embed:
-                vectors.append(keras.ops.convert_to_numpy(embed(inputs, training=False)))
+                vectors.append(keras.ops.convert_to_numpy(embed(inputs, training=False)).astype("float32"))
             here = [(k, name.decode()) for k, name in enumerate(batch.numpy()) if name.decode() in chosen]
             found = keras.ops.convert_to_numpy(attend(inputs, training=False)) if here else []
             scores |= {name: found[k] for k, name in here}
@@ -201,7 +201,7 @@ def _embedding(model):
     if layer is None:
         print(f"no projector: model {model.name} has no layer named embedding")
         return None
-    return keras.Model(model.input, keras.ops.cast(layer.output, "float32"))
+    return keras.Model(model.input, layer.output)  # no operation of ours: its name may stand in the model
 
 
 def _attended(run, model, labels):

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import tfvc
-from tfvc import files, names
+from tfvc import compare, files, names
 from tfvc import recipe as recipes
 from tfvc.backbones import weights as published
 
 FILE = "README.md"
 _CLASSES = 100  # listed; assets/classes.txt has all
-_MARKS = re.compile(r"([\\`*_\[\]{}<>#|~$])")
+_MARKS = re.compile(r"([\\`*_\[\]{}<>#|~$]|&(?=#?\w+;))")  # a lone & is none
 _STREAMS = {"frames": "pictures", "audio": "sound", "text": "words"}
 _OUTPUTS = {
     "probabilities": "of each class, in the order of `classes`",
@@ -172,7 +172,8 @@ def _measured(run):
         _table(["part", "measure", "value"], rows),
         f"Test: {metrics['test']['clips']} clips; {chose} (train.report={run.recipe.train.report}).",
     ]
-    if not run.recipe.data.validation_fraction and run.facts.kind != "yt8m":
+    split = run.split()
+    if split["validation"] in ([], split["test"]):
         lines.append("There was no validation part of its own: the test part served.")
     other = metrics.get("evaluation", {})
     if other.get("part") == "all":
@@ -181,21 +182,28 @@ def _measured(run):
             f"On {text_of(other.get('data', 'other data'))}, {other.get('clips')} clips:",
             _table(["part", "measure", "value"], found),
         ]
-    compared = [_comparison(path) for path in sorted((run.path / "compare").glob("*.json"))]
+    paths = sorted((run.path / "compare").glob("*.json"))
+    model = files.sha256(run.path / "model.keras") if paths else ""
+    compared = [_comparison(path, model) for path in paths]
     return "\n\n".join(lines + (compared or ["No interval: `tfvc.evaluate --compare` was not run."]))
 
 
-def _comparison(path):
+def _comparison(path, model):
+    """A comparison that `tfvc.compare` wrote; `model`: the SHA-256 of this run's model."""
     tree = files.read_json(path, "remove it")
     try:
+        other, clips, how, data = Path(tree["runs"][1]).name, tree["clips"], tree["interval"], tree["data"]
+        if tree.get("models", [""])[0] != model:
+            told = f"The comparison with {other} is left out: it is of another model than this one."
+            return f"{text_of(told)} Run `tfvc.evaluate --compare` again."
         rows = [
-            [text_of(name), *(f"{float(row[key]):+.4f}" for key in ("difference", "low", "high"))]
+            [text_of(name), *(compare.shown(row[key], "+.4f") for key in ("difference", "low", "high"))]
             for name, row in tree["measures"].items()
         ]
-        other, clips, how = Path(tree["runs"][1]).name, tree["clips"], tree["interval"]
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ValueError(f"{path}: not a comparison of ours ({error!r}); remove it") from None
-    head = text_of(f"{other} minus this run, {clips} clips; {how}:")
+    where = "the test part" if data == "test" else f"{data} (training clips may be among them)"
+    head = text_of(f"{other} minus this run, {clips} clips, on {where}; {how}:")
     return f"{head}\n\n{_table(['measure', 'difference', 'low', 'high'], rows)}"
 
 
@@ -243,11 +251,13 @@ def _preprocessing(run):
     keys += [f"text.{k}" for k in ("embedding", "words")] * ("text" in read)
     rows = [[f"`{key}`", text_of(flat[key])] for key in keys]
     shapes = ", ".join(f"{row.name} {row.shape}" for row in run.facts.features)
-    state = "standardised on the training clips" if run.facts.standardized else "as they are"
+    state = "as they were extracted"
+    if run.facts.standardized:
+        state += "; the model itself standardises them, by the training clips"
     table = _table(["setting", "value"], rows)
     return (
-        f"Features of a clip: {shapes}, {state}. The signature of raw clips, where there is one, does this "
-        f"inside, but for cutting frames and sound out of the file.\n\n{table}"
+        f"Features of a clip: {shapes}. They go in {state}. The signature of raw clips, where "
+        f"there is one, does this inside, but for cutting frames and sound out of the file.\n\n{table}"
     )
 
 

@@ -1,5 +1,8 @@
 """Two finished runs on the same clips: each measure, the difference, and how sure it is."""
 
+import hashlib
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,8 @@ class Answers:
 def compare(first, second, data="", overrides=(), seed=0, on_corrupt="stop"):
     """Measures two runs on the clips that are in both their test parts, paired by id.
 
-    Prints the table and writes it to `FIRST/compare/NAME.json`, NAME being that of the second run's folder.
+    Prints the table and writes it to `FIRST/compare/NAME.json`, NAME being that of the second run's folder;
+    to `NAME-<six hex digits of its path>.json` where the first name is taken by a run elsewhere.
 
     Args:
         first, second: folders of finished runs.
@@ -33,8 +37,8 @@ def compare(first, second, data="", overrides=(), seed=0, on_corrupt="stop"):
         seed: of the resamples.
 
     Returns:
-        dict of `runs`, `data`, `clips`, `groups`, `interval` (how it was made), `seed`, and `measures`, as
-        `bootstrap.differences` gives them.
+        dict of `runs`, `models` (SHA-256 of each `model.keras`), `data`, `clips`, `groups`, `interval` (how
+        it was made), `seed`, and `measures`, as `bootstrap.differences` gives them, None instead of NaN.
 
     Raises:
         ValueError: one run twice; runs of different kinds, classes or numbers of labels a clip; no clip in
@@ -46,6 +50,7 @@ def compare(first, second, data="", overrides=(), seed=0, on_corrupt="stop"):
     if paths[0].resolve() == paths[1].resolve():
         raise ValueError(f"--compare: {paths[0]} twice; expected two runs")
     _check(*runs)
+    target = _target(*paths)
     answers = [_answers(run, data, overrides, on_corrupt) for run in runs]
     places, note = _common(paths, answers)
     one, other = answers
@@ -64,15 +69,15 @@ def compare(first, second, data="", overrides=(), seed=0, on_corrupt="stop"):
     )
     result = {
         "runs": [str(path.resolve()) for path in paths],
+        "models": [files.sha256(path / "model.keras") for path in paths],
         "data": data or "test",
         "clips": len(groups),
         "groups": count,
         "difference": "the second run minus the first",
         "interval": how,
         "seed": seed,
-        "measures": found,
+        "measures": {name: {key: _finite(x) for key, x in row.items()} for name, row in found.items()},
     }
-    target = paths[0] / "compare" / f"{paths[1].resolve().name}.json"
     files.write_json(target, result)
     _show(paths, result, note, target)
     return result
@@ -85,9 +90,38 @@ def of_arguments(arguments):
         raise cli.Usage("--workdir and --compare: expected one of them; --compare names both runs itself")
     if len(names) != 2 or not all(names):
         raise cli.Usage(
-            f"--compare={arguments.compare}: expected two folders of runs, as --compare=RUN1,RUN2"
+            f"--compare={arguments.compare}: expected two folders of runs, as --compare=RUN1,RUN2; the comma "
+            "separates them, so neither name may hold one"
         )
     compare(*names, arguments.data, arguments.set, arguments.seed, arguments.on_corrupt)
+
+
+def shown(value, form):
+    """A number of a comparison as text; "-" where it does not exist.
+
+    Example:
+        >>> shown(0.25, "+.4f"), shown(None, "+.4f")
+        ('+0.2500', '-')
+    """
+    return "-" if value is None else format(value, form)
+
+
+def _finite(value):
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _target(first, second):
+    """Where the comparison is written: no other run's is replaced because its folder has the same name."""
+    path = str(second.resolve())
+    plain = first / "compare" / f"{Path(path).name}.json"
+    own = plain.with_stem(f"{plain.stem}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}")
+    if own.is_file():
+        return own
+    try:
+        return own if plain.is_file() and files.read_json(plain, "remove it")["runs"][1] != path else plain
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(f"{plain}: not a comparison of ours; remove it") from None
 
 
 def _check(first, second):
@@ -169,19 +203,25 @@ def _groups(one, other, places):
 
 
 def _show(paths, result, note, target):
+    def name_of(path):
+        return files.printable(files.shown(path))
+
     if note:
-        print(note)
+        print(files.printable(note))
     width = max(len(_NAMES.get(name, name)) for name in result["measures"])
-    print(f"first: {files.shown(paths[0])}\nsecond: {files.shown(paths[1])}")
+    print(f"first: {name_of(paths[0])}\nsecond: {name_of(paths[1])}")
     print(f"{'':{width}}   first  second  difference  95 % interval")
     for name, row in result["measures"].items():
-        sure = "" if row["low"] <= 0 <= row["high"] else "  *"
+        low, high = row["low"], row["high"]
+        first, second = (shown(row[key], ".4f") for key in ("first", "second"))
+        interval = "-" if low is None else f"{low:+.4f} to {high:+.4f}"
+        sure = "" if low is None or low <= 0 <= high else "  *"
         lower = " (lower is better)" * (name in _LOWER)
         print(
-            f"{_NAMES.get(name, name):{width}}  {row['first']:6.4f}  {row['second']:6.4f}  "
-            f"{row['difference']:+10.4f}  {row['low']:+.4f} to {row['high']:+.4f}{sure}{lower}"
+            f"{_NAMES.get(name, name):{width}}  {first:>6}  {second:>6}  "
+            f"{shown(row['difference'], '+.4f'):>10}  {interval}{sure}{lower}"
         )
     print(
         f"{result['clips']} clips; {result['interval']}, seed {result['seed']}; *: 0 lies outside\n"
-        f"written: {files.shown(target)}"
+        f"written: {name_of(target)}"
     )

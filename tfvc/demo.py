@@ -1,9 +1,13 @@
 """A page in the browser on which a finished run is tried: a clip goes in, what it says of it comes out."""
 
+import contextlib
+import errno
 import html
 import importlib.util
 import os
 import signal
+import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -25,6 +29,7 @@ _HOST = "127.0.0.1"
 _SECONDS = 600  # of a clip, where neither the run nor --set says less or other
 _PICKS = 200  # clips to pick from
 _WAITING = 8  # requests that may wait
+_KEPT = 2**30  # bytes of uploads that are not taken yet, and of pictures; above it no more is taken in
 _SWEEP = (60, 600)  # each so many seconds, Gradio's own copies that are so many seconds old are removed
 _READS = {"frames": "pictures", "audio": "sound", "text": "words"}
 _CSS = """
@@ -131,17 +136,15 @@ def page(desk, max_mb):
     title = f"tfvc: {recipe.model}"
 
     def ask(number, pick, text):
-        try:
+        with _told():
             answer = desk.answer(number, pick, text)
-        except cli.failures() as error:
-            why = getattr(error, "reason", "") or cli.one_line(error)
-            raise gr.Error(html.escape(why), duration=None) from None
         below = latency_html(answer.seconds, desk.answered == 1) + notes_html(answer.notes)
         return labels_html(answer.rows[0]), answer.picture, below
 
     def take(number, uploaded):
         desk.drop(number)
-        return desk.take(uploaded), None, gr.Button(interactive=True)
+        with _told():
+            return desk.take(uploaded), None, gr.Button(interactive=True)
 
     def drop(number):
         desk.drop(number)
@@ -195,6 +198,22 @@ def page(desk, max_mb):
     return blocks.queue(max_size=_WAITING)
 
 
+@contextlib.contextmanager
+def _told():
+    """An error of `cli.failures` is told on the page, and in one line to who started it, as in a command."""
+    import gradio as gr
+
+    try:
+        yield
+    except cli.failures() as error:
+        why = getattr(error, "reason", "") or cli.one_line(error)
+        debug = bool(os.environ.get("TFVC_DEBUG"))  # Gradio prints the whole traceback
+        if not debug:
+            print(f"error: {files.printable(why)}", file=sys.stderr, flush=True)
+        told = gr.Error(html.escape(why), duration=None, print_exception=debug)
+        raise told from (error if debug else None)
+
+
 def _about(run, recipe):
     """What the run is, in a sentence."""
     facts = run.facts
@@ -218,19 +237,27 @@ def served(desk, port=0, max_mb=200):
     Args:
         desk: a `Desk`.
         port: 0 = a free one, from 7860 on.
-        max_mb: a larger file is refused.
+        max_mb: a larger file, or a request of more, is refused.
 
     Raises:
-        ValueError: the port is taken.
+        ValueError: the port is taken, or is not ours to listen on.
     """
+    if port:
+        _check_port(port)
     blocks = page(desk, max_mb)
     import gradio as gr
+    from starlette.middleware import Middleware
 
+    from tfvc.gate import Gate
+
+    most = max_mb * 2**20
+    gate = Middleware(Gate, most, desk.inbox or "", max_kept=_KEPT + most, seconds=_SWEEP[1])
     try:
         blocks.launch(
             server_name=_HOST,
             server_port=port or None,
-            max_file_size=max_mb * 2**20,
+            max_file_size=most,
+            app_kwargs={"middleware": [gate]},
             prevent_thread_lock=True,
             quiet=True,
             share=False,
@@ -242,11 +269,26 @@ def served(desk, port=0, max_mb=200):
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             css=_CSS,
         )
-    except OSError as error:
-        raise ValueError(
-            f"--port={port}: cannot be listened on ({files.first_line(error)}); give another, or none"
-        ) from None
+    except OSError:  # Gradio's advice is an environment variable, which is not looked at here
+        why = (
+            f"--port={port} is in use; give another, or none"
+            if port
+            else "no port is free; give one by --port"
+        )
+        raise ValueError(why) from None
     return blocks
+
+
+def _check_port(port):
+    """Asked before the page is built, as Gradio asks."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "is in use" if taken else f"cannot be listened on: {os.strerror(error.errno)}"
+            raise ValueError(f"--port={port} {why}; give another, or none") from None
 
 
 def demo(run_folder, clips="", overrides=(), port=0, max_mb=200):
@@ -271,7 +313,8 @@ def demo(run_folder, clips="", overrides=(), port=0, max_mb=200):
         _isolate(folder)
         asked, uploads = Asked(run, overrides), folder / "uploads"
         uploads.mkdir()
-        blocks = served(Desk(asked, uploads, picks_of(run, asked.recipe, clips)), port, max_mb)
+        desk = Desk(asked, uploads, picks_of(run, asked.recipe, clips), folder / "gradio")
+        blocks = served(desk, port, max_mb)
         try:
             print(f"{blocks.local_url} shows the page, to this machine alone; Ctrl-C ends it", flush=True)
             threading.Event().wait()

@@ -220,15 +220,24 @@ def decided(run, recipe, data="", part="test", overrides=()):
         the records.
 
     Raises:
-        ValueError: as `evaluate`.
+        ValueError: as `evaluate`; a score that is NaN or infinite.
     """
+    import numpy as np
+
     answer = _answer(run)  # first: without a whole run nothing else is worth doing
     source, part = clips_of(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(
             f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
         )
-    return source, part, _predicted(answer, source, recipe.train.batch_size)
+    found = ids, _, _, scores = _predicted(answer, source, recipe.train.batch_size)
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{run.path}: scores of {len(bad)} of {len(ids)} clips are NaN or infinite, first of "
+            f"{files.printable(ids[bad[0]])}; expected finite ones: the weights or the features are damaged"
+        )
+    return source, part, found
 
 
 def _answer(run):

@@ -20,7 +20,7 @@ from pathlib import Path
 # number, as several machines may write into one folder (`tfvc.beam`).
 _ASIDE = re.compile(r"\.(?P<name>.+)\.\d+\.(?:(?P<kind>old)|part(?:\.keras)?)", re.DOTALL)
 _MACHINE = f"{zlib.crc32(platform.node().encode()):010d}"
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LARGEST = 1 << 30  # bytes of a text file that is read as a whole
 _END = 4096  # bytes at either end of a file that tell it from another
 _UNPACKED, _SMALL = 20, 16 << 20  # a .keras file may unpack to so many times its size, and so many bytes
@@ -205,8 +205,8 @@ def final(path):
 
 
 def printable(text):
-    r"""A text from a file of others as it may stand in a message: what would break the line, or steer a
-    terminal, is escaped.
+    r"""A text from a file of others as it may stand in a message: what would break the line, turn
+    its order round, or steer a terminal, is escaped.
 
     Example:
         >>> printable("a\nb\x1b[2J")

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 _FORM = '{"cluster": {"worker": ["a:9800", "b:9800"]}, "task": {"type": "worker", "index": 0}}'
+_LONGEST = 500  # letters of TF_CONFIG in an error
 _WORD = 30  # seconds from one word about who is missing to the next
 
 
@@ -55,18 +57,21 @@ def task():
             fault = "the types of its tasks are not worker, or chief (one) and worker"
         elif not (number.isascii() and number.isdecimal() and int(number) < len(cluster[kind])):
             fault = f"index {number} is not one of its {len(cluster[kind])} tasks of type {kind}"
-        elif len(set(addresses)) < len(addresses):
+        elif len({a.lower() for a in addresses}) < len(addresses):
             fault = "an address stands there twice"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         fault = f"not of this form ({type(error).__name__})"
     if fault:
-        raise ValueError(f"{wrong}{fault}; expected all workers and which of them this is, as {_FORM}")
+        raise ValueError(
+            f"{wrong[:_LONGEST]}{fault}; expected all workers and which of them this is, as {_FORM}"
+        )
     return Task(int(number) + (len(chief) if kind == "worker" else 0), tuple(addresses))
 
 
 def _is_address(text):
     host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16
+    named = re.fullmatch(r"[^\s,/:\[\]]+|\[[0-9a-fA-F:.]+(%\w+)?\]", host)
+    return bool(named and re.fullmatch(r"[1-9]\d{0,4}", port, re.ASCII)) and int(port) < 1 << 16
 
 
 def join():
@@ -112,7 +117,7 @@ def _meet(own):
     with here:
         since = time.monotonic()
         for number, address in enumerate(own.addresses):
-            while number != own.index and (why := _absent(address)):
+            while number != own.index and (why := _absent(address, port)):
                 time.sleep(0.5)
                 if time.monotonic() - since > _WORD:
                     since = time.monotonic()
@@ -122,14 +127,20 @@ def _meet(own):
                     )
 
 
-def _absent(address):
+def _absent(address, own_port):
     """Why nobody answers at an address; "" where somebody does."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
-            return ""
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as line:
+            here, there = line.getsockname()[0], line.getpeername()[0]
     except OSError as error:  # not yet
         return error.strerror or str(error)
+    if here == there and port == own_port:
+        raise ValueError(
+            f"{address}: this very process answers there, so TF_CONFIG has one machine under two names; "
+            "expected an address or a port of its own for each worker"
+        )
+    return ""
 
 
 class Crew:

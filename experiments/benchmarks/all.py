@@ -6,11 +6,12 @@
 Each benchmark has a process of its own, with the sizes of `_SIZES`, and is run `repeats` times, the
 benchmarks taking turns. A value is the median of its repeats. All are ratios of one run, of which more is
 better, so that a slower machine changes little. A value is `slower` where it lies below the stored one by
-more than the noise: the larger of the two ranges of the repeats, and at least a tenth. The exit status is 1
-then, and where a bar is missed.
+more than the noise: four times the larger of the two median deviations, and at least a tenth. The exit
+status is 1 then, and where a bar is missed.
 """
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -61,7 +62,12 @@ def run(options):
             sizes = _SIZES[name] | ({"cases": options["scale"]} if name == "scale" else {})
             print(f"{name}, {k + 1} of {options['repeats']}", flush=True)
             for row in _measured(name, sizes):
+                if not 0 < row["value"] < math.inf:
+                    raise ValueError(f"{name}: {row['name']}: {row['value']}; expected a ratio over 0")
                 found.setdefault(f"{name}: {row['name']}", []).append(row)
+    gone = [name for name in stored if name.partition(":")[0] in names and name not in found]
+    if gone:
+        print(f"stored, but measured no more: {'; '.join(gone)}")
     return [result(name, rows, stored.get(name)) for name, rows in found.items()]
 
 
@@ -88,14 +94,16 @@ def result(name, rows, before=None):
     if before is None:
         return Result(name, value, rows[0]["bar"], note, details)
     earlier = before["details"]["values"]
-    noise = max(_range(values), _range(earlier), _LEAST * before["value"])
+    noise = max(4 * _deviation(values), 4 * _deviation(earlier), _LEAST * before["value"])
     change = value / before["value"] - 1
     note += f"; stored {before['value']:.3g} ({min(earlier):.3g} to {max(earlier):.3g}): {change:+.0%}"
     return Result(name, value, rows[0]["bar"], note, details, slower=before["value"] - value > noise)
 
 
-def _range(values):
-    return max(values) - min(values)
+def _deviation(values):
+    """The median distance from the median: one odd repeat does not move it."""
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values)
 
 
 def _stored(path):

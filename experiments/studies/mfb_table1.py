@@ -32,7 +32,7 @@ STUDY = Study(
     title="Five fusions of averaged features on YouTube-8M",
     source="Liu, Yuan, Wang 2018, Table 1 and Figure 3 (a), GAP@20",
     differs=(
-        "7,102 training videos of YouTube-8M's video-level records in place of some 5.6 million; so the "
+        "7,102 training videos of YouTube-8M's video-level records in place of some 4.7 million; so the "
         "level of the numbers cannot be the paper's, and only the order of the fusions can be compared.",
         "MFB with k = 5 and o = 100, so k x o = 500, and FC + concatenation with projections of the same 500 "
         "units a side: equal for both. The paper does not print k and o; the recipe has 5 and 1,000.",

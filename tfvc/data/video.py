@@ -29,8 +29,10 @@ _INTERPOLATION = {
     "nearest": Interpolation.POINT,
 }
 _FORMAT = {"rgb": "rgb24", "bgr": "bgr24"}
-# FFmpeg "plays" a text file as a terminal and a play list by opening the files that it names.
-_NOT_VIDEO = {"tty": "a text file", "concat": "a list of files", "hls": "a play list", "dash": "a play list"}
+# FFmpeg "plays" a text file as a terminal, and a list by opening the files that it names: itself, say.
+_TEXT = "tty"
+_LISTS = {b"ffconcat": "a list of files", b"#EXTM3U": "a play list", b"<MPD": "a play list"}
+_FORMATS = ",".join(sorted(av.formats_available - {"concat", "hls", "dash", "imf"}))
 
 
 class MediaError(ValueError):
@@ -100,15 +102,20 @@ def opened(path):
         raise MediaError(path, "the file is empty")
     try:
         container = av.open(
-            f"file:{path.absolute()}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
+            f"file:{path.absolute()}",
+            metadata_errors="ignore",
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
         )
     except PermissionError:
         raise MediaError(path, "no permission to read it") from None
     except (FFmpegError, OSError) as error:
+        head = path.read_bytes()[:1024] if size < 1 << 20 else b""
+        if known := next((words for mark, words in _LISTS.items() if mark in head), ""):
+            raise MediaError(path, f"{known}, expected a media file") from None
         raise MediaError(path, f"cannot be opened: truncated, or no media file ({_words(error)})") from None
     with container:
-        if container.format.name in _NOT_VIDEO:
-            raise MediaError(path, f"{_NOT_VIDEO[container.format.name]}, expected a media file")
+        if container.format.name == _TEXT:
+            raise MediaError(path, "a text file, expected a media file")
         yield container
 
 

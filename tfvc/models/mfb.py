@@ -70,8 +70,8 @@ def build_model(
     concat and fc_concat see zeros, mfb ones, so that the other side passes. Padding is never seen. A side
     without a real frame among those sampled counts as missing.
 
-    **Source**: Liu, Yuan & Wang, "Large-scale Video Classification with Multimodal Factorized Bilinear
-    Pooling", 2018, sections 3 and 4, and the YouTube-8M starter program that it is built on: joint
+    **Source**: Liu, Yuan & Wang, "Towards Good Practices for Multi-modal Fusion in Large-scale Video
+    Classification", 2018, sections 3 and 4, and the YouTube-8M starter program that it is built on: joint
     normalisation of a frame, sampling with replacement, L2 of the classifier.
     **Differs**: the paper prints neither k and o nor fc_concat's units: MFB's of Yu et al. 2017, the same for
     both. Sampling draws in training only; see `SampleFrames`.

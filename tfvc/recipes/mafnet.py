@@ -4,8 +4,8 @@ Expected, accuracy in per cent, Table 1 (the means of three lists on UCF51):
 
     AVE 90.86   UCF51 86.72   Kinetics-Sounds 83.94
 
-Cost: DenseNet201 of 160 frames a clip of 10 s and VGGish of its 10 seconds; 4,143 clips of AVE take 2.3 GB
-(float16: 1.1 GB). Training, an hour or two on one GPU.
+Cost: DenseNet201 of 160 frames a clip of 10 s and VGGish of its 10 seconds; 4,143 clips of AVE take 8.5 GB
+(sound in float16: 4.4 GB). Training, an hour or two on one GPU.
 Command: python -m tfvc.train --model=mafnet --data=AVE --set=data.kind=ave
     Tables 2 to 4: --set=model_args.modality=visual (fusion, attention, film: see the model)
 Source: the authors' program (TensorFlow 1), by spec/mafnet.md. Where program and paper differ, `original` is

@@ -1,4 +1,4 @@
-"""Large-scale Video Classification with Multimodal Factorized Bilinear Pooling (Liu, Yuan & Wang 2018).
+"""Towards Good Practices for Multi-modal Fusion in Large-scale Video Classification (Liu, Yuan & Wang).
 
 Expected (YouTube-8M of 2018, 3,862 classes, 200 of the validate shards), GAP@20 in per cent, Table 1:
 
