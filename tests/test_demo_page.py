@@ -442,6 +442,10 @@ def test_a_port_that_is_taken_is_one_line(server, asked, tmp_path, monkeypatch):
     port = server[0][1]
     with pytest.raises(ValueError, match=f"^--port={port} is in use; give another, or none$"):
         demo.served(answers.Desk(asked, tmp_path), port=port)
+    with monkeypatch.context() as patch:  # taken between the question and Gradio's own
+        patch.setattr(demo, "_check_port", lambda port: None)
+        with pytest.raises(ValueError, match=f"^--port={port} is in use; give another, or none$"):
+            demo.served(answers.Desk(asked, tmp_path), port=port)
 
     def forbidden(*_):
         raise PermissionError(errno.EACCES, "no")

@@ -269,13 +269,12 @@ def served(desk, port=0, max_mb=200):
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             css=_CSS,
         )
-    except OSError:  # Gradio's advice is an environment variable, which is not looked at here
-        why = (
-            f"--port={port} is in use; give another, or none"
-            if port
-            else "no port is free; give one by --port"
-        )
-        raise ValueError(why) from None
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        # Gradio's advice is an environment variable, which is not looked at here.
+        taken = f"--port={port} is in use; give another, or none"
+        raise ValueError(taken if port else "no port from 7860 on is free; give one by --port") from None
     return blocks
 
 
