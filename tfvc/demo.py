@@ -303,9 +303,9 @@ def demo(run_folder, clips="", overrides=(), port=0, max_mb=200):
         FileNotFoundError, ValueError: as `tfvc.answers.Asked`, `picks_of` and `served`; Gradio is not
             installed.
     """
+    run = workdir.load(run_folder)
     if not importlib.util.find_spec("gradio"):
         raise ValueError(_ABSENT)
-    run = workdir.load(run_folder)
     if "data.max_seconds" not in map(key_of, overrides):
         overrides = [f"data.max_seconds={min(_SECONDS, run.recipe.data.max_seconds)}", *overrides]
     with files.scratch() as folder:
