@@ -35,18 +35,14 @@ def write(path=results.FILE, out="results/hparams", names=()):
     if strange := sorted(set(names) - set(there)):
         raise ValueError(f"{path}: no line of {', '.join(strange)}; it has {', '.join(there)}")
     written = {}
-    for name in names or there:
-        if name not in study.available():
-            print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
-            continue
-        a_study = study.load(name)
+    for a_study in study.named(path, lines, names):
         runs = runs_of(a_study, results.of_study(path, lines, a_study))
         if not runs:
-            print(f"{path}: {name}: no run of a row that the study has now")
+            print(f"{path}: {a_study.name}: no run of a row that the study has now")
             continue
-        with files.aside(Path(out) / name) as folder:
+        with files.aside(Path(out) / a_study.name) as folder:
             _write(folder, a_study, runs)
-        written[Path(out) / name] = len(runs)
+        written[Path(out) / a_study.name] = len(runs)
     return written
 
 

@@ -47,14 +47,10 @@ def write(path=results.FILE, out="results", names=()):
     """
     lines = results.some(path)
     written = []
-    for name in sorted({line["study"] for line in lines} & set(names or [line["study"] for line in lines])):
-        if name not in study.available():
-            print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
-            continue
-        a_study = study.load(name)
+    for a_study in study.named(path, lines, names):
         mine, others = page.latest(results.of_study(path, lines, a_study))
         table = [page.measured(a_study, row, mine) for row in a_study.rows]
-        with _new(out, f"{name}.md", written) as temporary:
+        with _new(out, f"{a_study.name}.md", written) as temporary:
             temporary.write_text(page.page(a_study, table, mine, others), encoding="utf-8")
         for file, figure in page.drawn(a_study, table):
             with _new(out, file, written) as temporary:

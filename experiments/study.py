@@ -239,6 +239,22 @@ class Study:
         return [row for row in self.rows if not row.not_run and (not names or row.name in names)]
 
 
+def named(path, lines, names=()):
+    """Yields each study that has lines; of a name that no study has now it tells.
+
+    Args:
+        path: of the file of the lines, for the message.
+        lines: of results.
+        names: of the studies; none = all.
+    """
+    there = {line["study"] for line in lines}
+    for name in sorted(there & set(names or there)):
+        if name in available():
+            yield load(name)
+        else:
+            print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
+
+
 def available():
     """Names of the studies: the files of `experiments/studies`."""
     folder = Path(__file__).parent / "studies"

@@ -109,7 +109,8 @@ def opened(path):
     except PermissionError:
         raise MediaError(path, "no permission to read it") from None
     except (FFmpegError, OSError) as error:
-        head = path.read_bytes()[:1024] if size < 1 << 20 else b""
+        with open(path, "rb") as f:
+            head = f.read(1024)
         if known := next((words for mark, words in _LISTS.items() if mark in head), ""):
             raise MediaError(path, f"{known}, expected a media file") from None
         raise MediaError(path, f"cannot be opened: truncated, or no media file ({_words(error)})") from None
