@@ -126,7 +126,9 @@ class Trainer(InStep):
             ]
         # Keras adds the replicas' gradients up (once more): a share each, then.
         gradients = [None if g is None else g / count for g in gradients]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        # Keras counts a step beside all else in it: the one that finds no more data must fail before that.
+        with tf.control_dependencies([total]):
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         seen = {"loss": loss, "regularization": penalty, "predictions": predictions, "labels": labels}
         return self.told(seen)
 

@@ -52,6 +52,13 @@ def fitted(net, batches, penalty=0.5, norm=0.1, rate=0.5):
     return model
 
 
+def test_the_step_that_finds_no_more_data_does_not_count():
+    x, y = data()
+    batches = tf.data.Dataset.from_tensor_slices(({"mean_rgb": x}, y)).batch(4)
+    fit = fitted(network(), batches.filter(lambda *_: True))  # of unknown length, as records are
+    assert int(fit.optimizer.iterations) == 3
+
+
 REPLICAS = """
 import sys
 import keras, numpy as np, tensorflow as tf
