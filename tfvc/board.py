@@ -102,13 +102,14 @@ class Clips:
     attention: dict = dataclasses.field(default_factory=dict)
 
 
-def clips_of(run, source, paths, ids, truth, decided):
+def clips_of(run, model, source, paths, ids, truth, decided):
     """What is shown of single clips: the embeddings of the first 500, and the attention over six.
 
     The six are the first clip of each of the first classes. Where a picture cannot be had, a line says why.
 
     Args:
         run: `tfvc.workdir.Run`, of clips.
+        model: of it, all outputs.
         source: `pipeline.Source` of the clips that were measured.
         paths: id -> path of its media file; "" or absent: no picture of it.
         ids, truth, decided: of the clips, in the order of the records: (N,), and (N, C), over 0 where a clip
@@ -124,7 +125,6 @@ def clips_of(run, source, paths, ids, truth, decided):
 
     ids = ids[:_POINTS]
     said = [[_words(row, source.classes) for row in rows[: len(ids)]] for rows in (truth, decided)]
-    model = run.model()
     embed = _embedding(model)
     there = {name: label for name, label in zip(ids, said[0], strict=True) if paths.get(name)}
     attend, chosen = _attended(run, model, there)

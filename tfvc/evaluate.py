@@ -66,7 +66,8 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
         raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
     recipe = settable(run.recipe, overrides, SETTABLE)
     several, metrics = run.facts.multi_label, run.metrics()
-    source, part, (ids, truth, labels, scores) = decided(run, recipe, data, part, overrides)
+    model = run.model()
+    source, part, (ids, truth, labels, scores) = decided(run, recipe, data, part, overrides, model)
     curves = board.Curves(source.classes)
     curves.update(truth, scores)
     result = {"part": part, "data": data or run.facts.source, "clips": len(truth)}
@@ -79,7 +80,7 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
         result |= measures(best, guess, source.classes)
         figures = _confusion(run.path / "evaluation", result, best, guess, source.classes)
     paths = _paths(run, recipe, data, overrides)
-    clips = board.clips_of(run, source, paths, ids, truth, labels)
+    clips = board.clips_of(run, model, source, paths, ids, truth, labels)
     _write(run.path, metrics, result, figures, curves, clips)
     _show(result, run.path)
     return result
@@ -209,11 +210,12 @@ def _refuse(overrides, reason):
             raise ValueError(f"--set={text}: {reason}; leave it out")
 
 
-def decided(run, recipe, data="", part="test", overrides=()):
+def decided(run, recipe, data="", part="test", overrides=(), model=None):
     """The clips that a run is measured on, and what it says of them.
 
     Args:
         run, recipe, data, part, overrides: as of `clips_of`.
+        model: of the run, all outputs; None = it is loaded here.
 
     Returns:
         `(pipeline.Source, part, (ids, truth (N, C), labels (N, C) or None, scores (N, C)))`, in the order of
@@ -224,7 +226,7 @@ def decided(run, recipe, data="", part="test", overrides=()):
     """
     import numpy as np
 
-    answer = _answer(run)  # first: without a whole run nothing else is worth doing
+    answer = _answer(run, model or run.model())  # first: without a whole run nothing else is worth doing
     source, part = clips_of(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(
@@ -240,11 +242,11 @@ def decided(run, recipe, data="", part="test", overrides=()):
     return source, part, found
 
 
-def _answer(run):
+def _answer(run, model):
     """A function: a batch of inputs as arrays -> (labels (B, C) or None, scores (B, C))."""
     if second_stage.decides(run):
-        return second_stage.decide(run)
-    model = run.classifier()
+        return second_stage.decide(run, model)
+    model = workdir.classifier_of(model)
     return lambda inputs: (None, model.predict_on_batch(inputs))
 
 

@@ -161,7 +161,7 @@ def _compare(path, run, model, networks):
 
     records, features, ids = _records(run)
     given = {"serving_default": features, "serialized": {"examples": records}}
-    decision = second_stage.decide(run) if second_stage.decides(run) else None
+    decision = second_stage.decide(run, model) if second_stage.decides(run) else None
     expected = {"serving_default": _answer(model, decision, features)}
     expected["serialized"] = expected["serving_default"]
     shapes = signatures.raw_shapes(run)

@@ -109,11 +109,12 @@ def thresholds(run):
     return np.array(list(tree.values()))
 
 
-def decide(run):
+def decide(run, model=None):
     """The function that decides what a run answers.
 
     Args:
         run: `tfvc.workdir.Run`, trained.
+        model: of it, all outputs; None = it is loaded here.
 
     Returns:
         function of a batch of inputs (dict of arrays) that gives labels, int (B, C), 0 or 1, and scores,
@@ -124,7 +125,7 @@ def decide(run):
     Raises:
         FileNotFoundError, ValueError: the run has not finished, or a file of it is damaged.
     """
-    network, decision = _network(run, run.model()), _decision(run)
+    network, decision = _network(run, model or run.model()), _decision(run)
     return lambda inputs: decision(network(inputs))
 
 
