@@ -39,8 +39,13 @@ def shared():
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """The user's cache is neither read nor written by tests; the demo set is drawn once a session."""
-    os.environ["TFVC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """The user's cache is neither read nor written by tests; a demo set is drawn once, by the first process
+    that needs it."""
+    cache, drawn = tmp_path_factory.mktemp("cache"), tmp_path_factory.getbasetemp()
+    drawn = (drawn.parent if "PYTEST_XDIST_WORKER" in os.environ else drawn) / "demo"
+    drawn.mkdir(exist_ok=True)
+    (cache / "demo").symlink_to(drawn)
+    os.environ["TFVC_CACHE"] = str(cache)
     os.environ.pop("TFVC_WEIGHTS", None)
 
 

@@ -66,6 +66,8 @@ CASES = {
     "resbilstm separate": ("resbilstm", "original", _WORDS, _SEPARATE),
     "resbilstm late": ("resbilstm", "original", _WORDS, _SEPARATE | {"fusion": "late"}),
 }
+# Trainings of test_updates.py, whose network has no norm: rule, precision, optimiser.
+BY_PATHS = {"paths published": ("published", "float32", "adam"), "paths mended": ("mended", "float16", "sgd")}
 GONE = "gone"  # no training: see `lose`
 
 
@@ -137,6 +139,14 @@ def train(name, devices, crew, folder):
     return {"losses": _losses(folder) if crew.chief else [], **last, **weights}
 
 
+def by_paths(name, devices, folder):
+    """Trains a network of which a path stands still in some steps; losses of the epochs, weights."""
+    import test_updates
+
+    weights, losses = test_updates.by_replicas(*BY_PATHS[name], devices, folder)
+    return {"losses": losses, **{f"weight {i}": w for i, w in enumerate(weights)}}
+
+
 def lose(crew):
     """All workers but the chief die; the chief waits for them."""
     if not crew.chief:
@@ -168,7 +178,8 @@ def child(folder, strategy, chosen):
         if name == GONE:
             lose(crew)
         place = Path(folder, strategy, name)
-        measured = train(name, devices, crew, place)
+        paths = name in BY_PATHS
+        measured = by_paths(name, devices, place) if paths else train(name, devices, crew, place)
         if crew.chief:
             keep(folder, strategy, name, measured)
         print(name, flush=True)

@@ -104,9 +104,9 @@ def test_the_statistics_of_half_precision_are_float32():
 
 
 _TWO_REPLICAS = """
-import numpy as np, tensorflow as tf
+import keras, numpy as np, tensorflow as tf
 import tfvc.strategy
-from tfvc.layers import SlimBatchNormalization
+from tfvc.layers import FiLMedResidualBlock, SlimBatchNormalization
 strategy = tfvc.strategy.scope("cpu:2")
 with strategy.scope():
     layer = SlimBatchNormalization(momentum=0.5)
@@ -117,15 +117,37 @@ x = strategy.experimental_distribute_values_from_function(
 y = strategy.run(tf.function(lambda x: layer(x, training=True)), (x,))
 print([np.round(v, 2).ravel().tolist() for v in strategy.experimental_local_results(y)])
 print([w.numpy().tolist() for w in layer.non_trainable_weights])
+
+with strategy.scope():
+    inputs = [keras.Input((4, 3, 2, 5)), keras.Input((4, 6))]
+    block = FiLMedResidualBlock(4, momentum=0.5, name="block")
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.ops.mean(block(inputs), axis=(1, 2, 3))))
+    model.compile("sgd", "mse")
+rng = np.random.default_rng(0)
+x = [rng.normal(size=(8, 4, 3, 2, 5)), rng.normal(size=(8, 4, 6))]
+model.fit(x, np.ones((8, 1)), batch_size=8, verbose=0)
+for w in block.bn.non_trainable_weights:
+    mine, other = [v.numpy() for v in strategy.experimental_local_results(w.value)]
+    print(w.name, np.array_equal(mine, other), bool(np.any(mine != (0.0 if "mean" in w.name else 1.0))))
 """
 
 
-def test_replicas_normalise_by_their_own_rows_and_the_moving_statistics_are_their_mean():
-    # A process of its own: TensorFlow splits the CPU in two only before it first uses it.
+@pytest.fixture(scope="module")
+def replicas():
+    """What two of them print, in a process of their own: TensorFlow splits the CPU in two only before it
+    first uses it."""
     result = subprocess.run([sys.executable, "-c", _TWO_REPLICAS], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_replicas_normalise_by_their_own_rows_and_the_moving_statistics_are_their_mean(replicas):
     # Means 2 and 10, unbiased variances 2 and 50; before, 0 and 1.
-    assert result.stdout.splitlines() == ["[[-1.0, 1.0], [-1.0, 1.0]]", "[[3.0], [13.5]]"]
+    assert replicas[:2] == ["[[-1.0, 1.0], [-1.0, 1.0]]", "[[3.0], [13.5]]"]
+
+
+def test_replicas_train_a_filmed_block_and_share_its_statistics(replicas):
+    assert replicas[2:] == ["moving_mean True True", "moving_variance True True"]
 
 
 def test_it_names_what_it_refuses():

@@ -22,6 +22,7 @@ from experiments.benchmarks import (
     step,
 )
 from experiments.benchmarks import all as every
+from tfvc.data import demo
 
 
 def test_cases_take_turns_and_medians_are_taken():
@@ -50,8 +51,8 @@ def test_a_missed_bar_is_told_and_ends_with_status_1(tmp_path, monkeypatch, caps
 
 @pytest.mark.slow
 def test_the_extraction_benchmark_measures_every_case(tmp_path):
-    options = extraction.OPTIONS | {"backbones": "mobilenet_v2", "rounds": 1, "clips": 3, "size": "32,32"}
-    results = extraction.run(options)
+    small = {"backbones": "mobilenet_v2", "rounds": 1, "clips": 3, "size": "32,32"}
+    results = extraction.run(extraction.OPTIONS | small | {"data": str(demo.ensure("motion", clips=24))})
     assert len(results) == 4 and all(r.value > 0 for r in results)
     assert set(results[0].details["seconds"]) == {"ours", "bare", "original", "bfloat16"}
     assert results[3].value <= 1.0
@@ -60,6 +61,7 @@ def test_the_extraction_benchmark_measures_every_case(tmp_path):
 @pytest.mark.slow
 def test_the_extraction_of_two_streams_is_measured_both_ways():
     small = {"backbone": "mobilenet_v2", "rounds": 1, "clips": 2, "size": "32,32", "fps": 2}
+    small["data"] = str(demo.ensure("multimodal", clips=48))
     (result,) = mafnet_extraction.run(mafnet_extraction.OPTIONS | small)
     assert result.bar == 2.2 and result.value > 0 and set(result.details["seconds"]) == {"ours", "original"}
     assert result.details["frames"] == 2 * 6 * 2  # the demo's clips last 6 s

@@ -1,6 +1,7 @@
 """tfvc/demo.py and tfvc/answers.py without a browser: each model's answer, bounds, hostile names."""
 
 import errno
+import functools
 import http.client
 import json
 import os
@@ -17,12 +18,13 @@ import pytest
 import stand_ins
 import test_yt8m_predict
 from conftest import ROOT
+from narrow import narrow_vggish  # noqa: F401 - a fixture
 from test_track import clip
 
 from tfvc import answers, demo, encoders, facts, predict, recipe, workdir
 from tfvc.recipe import Feature, read_by
 
-pytestmark = pytest.mark.usefixtures("networks_once", "hearing_once")
+pytestmark = pytest.mark.usefixtures("networks_once", "narrow_vggish", "hearing_once")
 CLASSES, WORDS = ["left", "<b>right</b>"], ["flood", "relief"]
 SMALL = ["backbone.name=vgg16", "backbone.weights=random", "backbone.size=32,32", "backbone.pooling=avg"]
 SMALL += ["data.frames=4"]
@@ -80,15 +82,20 @@ def make_run(folder, model, settings):
 
 
 @pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """A function: name in RUNS -> its run, made once."""
+    return functools.cache(lambda name: make_run(tmp_path_factory.mktemp("runs") / "run", *RUNS[name]))
+
+
+@pytest.fixture(scope="module")
 def film(tmp_path_factory):
     return clip(tmp_path_factory.mktemp("film") / "film.mp4", 3, 3.0)
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory):
+def asked(run_of):
     """The run of attention_boosted, asked."""
-    folder = make_run(tmp_path_factory.mktemp("runs") / "run", *RUNS["attention_boosted"])
-    return answers.Asked(workdir.load(folder))
+    return answers.Asked(workdir.load(run_of("attention_boosted")))
 
 
 @pytest.fixture
@@ -98,8 +105,8 @@ def desk(asked, tmp_path):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_model_answers(name, film, tmp_path):
-    run = workdir.load(make_run(tmp_path / "run", *RUNS[name]))
+def test_every_model_answers(name, run_of, film, tmp_path):
+    run = workdir.load(run_of(name))
     (tmp_path / "uploads").mkdir()
     desk = answers.Desk(answers.Asked(run), tmp_path / "uploads", {film: "high flood"})
     words = {"pick": "" if name == "words" else "0", "text": "the flood"}
@@ -137,12 +144,10 @@ def test_a_run_on_records_answers_a_clip(film, tmp_path):
         answers.Asked(workdir.load(run), ["backbone.weights=/nowhere"])
 
 
-def test_a_silent_clip_is_noted_and_sound_alone_needs_sound(tmp_path):
+def test_a_silent_clip_is_noted_and_sound_alone_needs_sound(run_of, tmp_path):
     mute = clip(tmp_path / "mute.mp4", 2, None)
     for name in ("mafnet", "heard"):
-        desk = answers.Desk(
-            answers.Asked(workdir.load(make_run(tmp_path / name, *RUNS[name]))), tmp_path, {mute: ""}
-        )
+        desk = answers.Desk(answers.Asked(workdir.load(run_of(name))), tmp_path, {mute: ""})
         if name == "mafnet":
             assert desk.answer(pick="0").notes == ["its sound is absent: no sound in it"]
         else:

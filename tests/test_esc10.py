@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from narrow import narrow_vggish  # noqa: F401 - a fixture
 from scipy.io import wavfile
 from studied import raised, stopped
 
@@ -29,6 +30,7 @@ def test_wrong_folders_are_told_in_a_line(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow_vggish")
 def test_each_fold_is_held_out_and_the_bar_decides(tmp_path, monkeypatch, capsys):
     """Two pitches: nothing easier. The real sounds take a minute: `python -m experiments.esc10`."""
     time, rng = np.arange(2 * 16000) / 16000, np.random.default_rng(0)

@@ -1,14 +1,13 @@
-"""`FiLM` and `FiLMedResidualBlock` against the equations; their batch norm in training and over replicas."""
+"""`FiLM` and `FiLMedResidualBlock` against the equations; their batch norm in training.
 
-import subprocess
-import sys
+Over replicas: test_batch_norm.py.
+"""
 
 import keras
 import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 
 from tfvc.layers import FiLM, FiLMedResidualBlock
 
@@ -127,32 +126,6 @@ def test_a_model_of_the_parts_around_film():
     for symbol, value in zip(parts, model([MAPS, CONDITION]), strict=True):
         assert symbol.shape == (None, None, 3, 2, 4) and value.shape == (3, 4, 3, 2, 4)
         assert symbol.dtype == value.dtype.name == "bfloat16"
-
-
-_TWO_REPLICAS = """
-import keras, numpy as np, tensorflow as tf
-import tfvc.strategy
-from tfvc.layers import FiLMedResidualBlock
-strategy = tfvc.strategy.scope("cpu:2")
-with strategy.scope():
-    inputs = [keras.Input((4, 3, 2, 5)), keras.Input((4, 6))]
-    block = FiLMedResidualBlock(4, momentum=0.5, name="block")
-    model = keras.Model(inputs, keras.layers.Dense(1)(keras.ops.mean(block(inputs), axis=(1, 2, 3))))
-    model.compile("sgd", "mse")
-rng = np.random.default_rng(0)
-x = [rng.normal(size=(8, 4, 3, 2, 5)), rng.normal(size=(8, 4, 6))]
-model.fit(x, np.ones((8, 1)), batch_size=8, verbose=0)
-for w in block.bn.non_trainable_weights:
-    mine, other = [v.numpy() for v in strategy.experimental_local_results(w.value)]
-    print(w.name, np.array_equal(mine, other), bool(np.any(mine != (0.0 if "mean" in w.name else 1.0))))
-"""
-
-
-def test_replicas_train_it_and_share_their_statistics():
-    # A process of its own: TensorFlow splits the CPU in two only before it first uses it.
-    result = subprocess.run([sys.executable, "-c", _TWO_REPLICAS], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["moving_mean True True", "moving_variance True True"]
 
 
 def test_they_name_what_they_refuse():

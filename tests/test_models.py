@@ -160,6 +160,20 @@ def build(model, rows, args):
     return module.build_model([row for row in rows if row.name in read], CLASSES, **args)
 
 
+@pytest.fixture(scope="module")
+def networks():
+    """What `build` gives for a row: built once, for tests that leave the weights as they are."""
+    known = {}
+
+    def once(model, rows, args):
+        key = repr((model, rows, args))
+        if key not in known:
+            known[key] = build(model, rows, args)
+        return known[key]
+
+    return once
+
+
 def classifier(net):
     """The model of the probabilities alone."""
     if not isinstance(net.output, dict):
@@ -195,22 +209,27 @@ def test_every_model_and_mode_has_a_small_row():
 
 
 @each_row
-def test_one_batch_is_learnt_to_under_a_tenth_of_the_first_loss(model, rows, args, rate):
-    net = classifier(build(model, rows, args))
+def test_one_batch_is_learnt_to_under_a_tenth_of_the_first_loss(model, rows, args, rate, networks):
+    net = classifier(networks(model, rows, args))
+    before = [v.numpy() for v in net.variables]
     inputs, labels = batch(rows)
     entropy = keras.losses.get(LOSS.get(model, _USUAL))
 
     def loss(training):
         return tf.add_n([tf.reduce_mean(entropy(labels, net(inputs, training=training))), *net.losses])
 
-    fitted.learns(net, loss, rate, rounds=4)
+    try:
+        fitted.learns(net, loss, rate, rounds=4)
+    finally:
+        for variable, value in zip(net.variables, before, strict=True):
+            variable.assign(value)
 
 
 @each_row
 def test_a_saved_model_comes_back_with_equal_outputs_and_the_two_contract_layers(
-    model, rows, args, rate, tmp_path
+    model, rows, args, rate, tmp_path, networks
 ):
-    net = build(model, rows, args)
+    net = networks(model, rows, args)
     inputs, _ = batch(rows)
     net.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False, safe_mode=True)
@@ -223,8 +242,8 @@ def test_a_saved_model_comes_back_with_equal_outputs_and_the_two_contract_layers
 
 
 @each_row
-def test_mixed_precision_keeps_probabilities_in_float32_and_near(model, rows, args, rate):
-    full = build(model, rows, args)
+def test_mixed_precision_keeps_probabilities_in_float32_and_near(model, rows, args, rate, networks):
+    full = networks(model, rows, args)
     inputs, _ = batch(rows)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -239,13 +258,13 @@ def test_mixed_precision_keeps_probabilities_in_float32_and_near(model, rows, ar
 
 
 @pytest.mark.parametrize("model", names.available("models"))
-def test_every_keyword_changes_weights_or_output(model):
+def test_every_keyword_changes_weights_or_output(model, networks):
     assert set(SWITCHES[model]) == set(names.keyword_defaults(model)), (
         "a keyword without a row, or a row too many"
     )
     rows, args, _ = SMALL[model][0]
     inputs, _ = batch(rows)
-    usual = build(model, rows, args)
+    usual = networks(model, rows, args)
     for name, (value, what, *more) in SWITCHES[model].items():
         given = {**args, **dict(*more)}
         trained = what in ("draw", "statistics", "training")  # it draws, or moves statistics

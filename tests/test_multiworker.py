@@ -4,6 +4,7 @@ The other families: `python tests/crew.py FOLDER`.
 """
 
 import crew
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -20,6 +21,16 @@ def folder(tmp_path_factory):
     alone = tf.distribute.get_strategy()
     for name in CASES:
         crew.keep(folder, "default", name, crew.train(name, alone, Crew(alone), folder / "default" / name))
+    for name in crew.BY_PATHS:
+        crew.keep(folder, "default", name, crew.by_paths(name, alone, folder / "default" / name))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def replicas(folder):
+    """The same folder, once a process with two replicas has trained all too."""
+    statuses, texts = crew.run(folder, "cpu:2", [*CASES, *crew.BY_PATHS])
+    assert not any(statuses), texts
     return folder
 
 
@@ -41,11 +52,19 @@ def test_two_workers_train_as_one_process(folder, pair, name):
     assert_same(folder, "multiworker", name)
 
 
-def test_two_replicas_train_as_one(folder):
-    statuses, texts = crew.run(folder, "cpu:2", CASES)
-    assert not any(statuses), texts
-    for name in CASES:
-        assert_same(folder, "cpu:2", name)
+@pytest.mark.parametrize("name", CASES)
+def test_two_replicas_train_as_one(replicas, name):
+    assert_same(replicas, "cpu:2", name)
+
+
+@pytest.mark.parametrize("name", crew.BY_PATHS)
+def test_two_replicas_take_the_steps_of_one_device(replicas, name):
+    one, two = (crew.found(replicas, strategy, name) for strategy in ("default", "cpu:2"))
+    atol = 1e-5 if "float32" in crew.BY_PATHS[name] else 2e-3
+    assert one.keys() == two.keys() and len(one["losses"]) == 1
+    for key in one.keys() - {"losses"}:
+        np.testing.assert_allclose(two[key], one[key], atol=atol, err_msg=key)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-2)
 
 
 def test_a_worker_whose_like_is_gone_says_so_and_stops(pair):

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from experiments import powerset
 from tfvc import evaluate, export, files, recipe, second_stage, train, workdir
 from tfvc.data import datasets, pipeline, schema, shards
 from tfvc.recipe import Feature
@@ -19,6 +20,8 @@ SMALL = ("model_args.temporal=False", "model_args.dense=6", "model_args.embeddin
 SMALL += ("train.epochs=12", "train.batch_size=16", "train.learning_rate=0.04")
 SMALL += ("text.embedding=learned", "backbone.standardize=no")
 STAGE = ("second_stage.patience=4", "second_stage.trees=20")
+AFTER_THE_NETWORK = ("metrics.json", "second_stage.npz", "features.csv", "elimination.csv", "elimination.png")
+AFTER_THE_NETWORK += ("importances.png", "learning_curve.png")
 
 
 def make_records(folder, several=True, clips=60):
@@ -123,6 +126,9 @@ def test_a_run_killed_in_its_second_stage_goes_on_to_the_same(run, records, tmp_
     def killed(*_):
         raise KeyboardInterrupt
 
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "evaluation", "logs"))
+    for name in AFTER_THE_NETWORK:
+        (tmp_path / "run" / name).unlink()
     again = (tmp_path / "run", records, *STAGE)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(second_stage, "_show", killed)
@@ -169,10 +175,9 @@ def test_other_settings_of_the_second_stage_need_no_other_training(run, records,
     assert len((folder / "model.keras").read_bytes()) == len(before)
 
 
-@pytest.mark.slow
-def test_thresholds_are_tuned_on_the_validation_part(records, tmp_path):
-    fixed = ("second_stage.name=none", "second_stage.thresholds=tuned", "train.epochs=8")
-    found = workdir.load(trained(tmp_path / "run", records, *fixed))
+def test_thresholds_are_tuned_on_the_validation_part(run, records, tmp_path):
+    fixed = ("second_stage.name=none", "second_stage.thresholds=tuned")  # to the same network
+    found = workdir.load(trained(shutil.copytree(run, tmp_path / "run"), records, *fixed))
     limits = second_stage.thresholds(found)
     assert limits.shape == (3,) and not np.allclose(limits, 0.5)
     inputs, _ = batch(found)
@@ -223,3 +228,30 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(overrides,
 
     with pytest.raises(ValueError, match=message):
         plan.settled(recipe.get("resbilstm", overrides=overrides))
+
+
+# --- its parts, one changed at a time: experiments/powerset.py ------------------------------------------
+
+
+def test_the_svm_on_label_sets_is_the_run_s_own(run, records, tmp_path, capsys):
+    fixed = ("second_stage.eliminate=False", STAGE[1])  # to the same network
+    run = trained(shutil.copytree(run, tmp_path / "run"), records, *fixed)
+    with pytest.raises(SystemExit) as stop:
+        powerset.main([f"--workdir={run}", f"--out={tmp_path / 'parts.json'}"])
+    assert not stop.value.code and "SVM on label sets" in capsys.readouterr().out
+    found = json.loads((tmp_path / "parts.json").read_text())[str(run)]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert found["label_sets"] == pytest.approx(metrics["test"]["micro_f1"])
+    assert found["network"] == pytest.approx(metrics["network"]["micro_f1"])
+    assert found["bound"] >= found["label_sets"] and 0 <= found["unseen"] <= 1
+    known = second_stage.vectors_of(workdir.load(run))["train"][1]
+    assert found["sets"] == len(np.unique(known, axis=0)) and known.shape[1] == len(CLASSES)
+
+
+def test_runs_it_cannot_take_apart_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        powerset.main([])
+    assert stop.value.code == 2
+    with pytest.raises(SystemExit) as stop:
+        powerset.main([f"--workdir={tmp_path}"])
+    assert stop.value.code == 1 and "expected the --workdir of a training run" in capsys.readouterr().err

@@ -3,10 +3,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,45 +98,6 @@ def test_an_interrupted_folder_ends_with_the_same_bytes(tmp_path):
     write(folder, dataset(), only=[0, 2], bad=(2, 5))
     # killed before the manifest: opening the folder completes it
     assert shards.open_folder(folder, SETTINGS, dataset(), ROWS, 3).complete
-    assert _bytes(folder) == _bytes(tmp_path / "whole")
-
-
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_shards as t
-from tfvc import files
-moment, folder = int(sys.argv[1]), Path(sys.argv[2])
-count = 0
-def dying(function):
-    def wrapped(*args, **kwargs):
-        global count
-        count += 1
-        if count == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return wrapped
-os.replace = dying(os.replace)  # every file appears by a rename: die before the n-th
-os.fsync = dying(os.fsync)
-t.write(folder, t.dataset(), bad=(2,))
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_any_rename_the_next_run_leaves_the_same_bytes(tmp_path):
-    write(tmp_path / "whole", dataset(), bad=(2,))
-    code = _KILLED.format(tests=str(Path(__file__).parent))
-    root = Path(__file__).resolve().parent.parent
-    env = os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    folder = tmp_path / "killed"
-    # Two calls a file: in the first shard; between the second shard and its entry; before the manifest.
-    for moment in (4, 7, 11):
-        run = subprocess.run(
-            [sys.executable, "-c", code, str(moment), str(folder)], env=env, capture_output=True
-        )
-        assert run.returncode == -signal.SIGKILL, run.stderr.decode()
-    write(folder, dataset(), bad=(2,))
     assert _bytes(folder) == _bytes(tmp_path / "whole")
 
 

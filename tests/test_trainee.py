@@ -33,22 +33,27 @@ def trained(parts, rule=None, policy="float32", steps=3, data=None, poison=None)
     return bare.get_weights(), {name: values[0] for name, values in history.items()}
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """Of the whole batch at once: weights and logs."""
+    return trained(1)
+
+
 @pytest.mark.parametrize("parts", (2, 4))
-def test_parts_of_a_batch_are_the_step_of_the_whole(parts):
-    whole, logs = trained(1)
+def test_parts_of_a_batch_are_the_step_of_the_whole(parts, plain):
+    whole, logs = plain
     weights, found = trained(parts)
     for a, b in zip(weights, whole, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert found == pytest.approx(logs, abs=1e-6)
 
 
-def test_a_weight_of_two_is_the_clip_twice_in_parts_too():
+def test_a_weight_of_two_is_the_is_the_clip_twice_in_parts_too(plain):
     whole, _ = trained(1, data="weighted")
     weights, _ = trained(2, data="weighted")
-    plain, _ = trained(1)
     for a, b in zip(weights, whole, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(plain, whole, strict=True))
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(plain[0], whole, strict=True))
 
 
 def test_the_sum_of_the_parts_is_clipped_not_each():

@@ -1,5 +1,6 @@
 """The trainer on made-up batches: updates, logs, waiting time, transfer."""
 
+import shutil
 import time
 from dataclasses import replace
 
@@ -76,9 +77,16 @@ def test_an_unknown_optimizer_names_the_nearest():
 # ---- what a run leaves ----
 
 
-def test_tensorboard_holds_each_step_and_epoch(tmp_path):
-    progress = fit(tmp_path)[1]
-    train, held = scalars(tmp_path / "logs" / "train"), scalars(tmp_path / "logs" / "validation")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two epochs: its folder, its progress."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, fit(folder)[1]
+
+
+def test_tensorboard_holds_each_step_and_epoch(finished):
+    folder, progress = finished
+    train, held = scalars(folder / "logs" / "train"), scalars(folder / "logs" / "validation")
     names = {"loss", "accuracy", "learning_rate", "examples_per_second", "data_wait_share"}
     assert set(train) == names | {f"epoch_{n}" for n in names}
     assert set(held) == {"epoch_loss", "epoch_accuracy"}
@@ -92,10 +100,10 @@ def test_tensorboard_holds_each_step_and_epoch(tmp_path):
     assert all(speed > 0 for speed in train["examples_per_second"].values())
 
 
-def test_the_csv_log_has_one_line_an_epoch_even_after_going_on(tmp_path):
-    fit(tmp_path)
-    fit(tmp_path, replace(TRAIN, epochs=4))
-    lines = (tmp_path / "log.csv").read_text().splitlines()
+def test_the_csv_log_has_one_line_an_epoch_even_after_going_on(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    fit(folder, replace(TRAIN, epochs=4))
+    lines = (folder / "log.csv").read_text().splitlines()
     assert lines[0].startswith("epoch;accuracy;loss;val_accuracy;val_loss;learning_rate")
     assert [line.split(";")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
 

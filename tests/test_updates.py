@@ -1,15 +1,12 @@
 """Training in which a path of the network stands still in some of the steps."""
 
-import os
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 from fitted import STEPS, TRAIN, arrays, assert_same, batches, network, validation
 
 from tfvc import callbacks, checkpoints, optimizers, training
@@ -18,6 +15,7 @@ PATHS = {"visual": ["see", "see_bn", "not_in_this_variant"], "audio": ["hear", "
 DROPS = {"visual": 0.3, "audio": 0.2}
 RULES = ("published", "mended")
 DROPPING = replace(TRAIN, drop_visual=0.3, drop_audio=0.2, epochs=1)
+BREAKABLE = replace(DROPPING, epochs=2, checkpoint_steps=1, drop_rule="published")
 SEED = 19  # it draws audio, visual, none; audio, visual, visual, audio, none
 
 
@@ -64,14 +62,44 @@ def step(model, path):
     model.train_on_batch({"frames": x}, y)
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """Rule -> a model that has taken a step; tests take more, each kind of which is traced once."""
+    models = {rule: updates(replace(DROPPING, drop_rule=rule)) for rule in RULES}
+    for model in models.values():
+        step(model, "")
+    return models
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An unbroken run of two epochs: its folder, its network, (step, path that stood still) of each draw."""
+    seen, drawn = [], training.PathUpdates.drawn
+
+    def heard(self, k):
+        seen.append((k, drawn(self, k)))
+        return seen[-1][1]
+
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.PathUpdates, "drawn", heard)
+        return folder, fit(folder, BREAKABLE, seed=SEED)[0], seen
+
+
+@pytest.fixture(scope="module")
+def undropped(tmp_path_factory):
+    """A run with paths of which none ever stands still: its folder, and what `fit` gives."""
+    folder = tmp_path_factory.mktemp("undropped")
+    return folder, *fit(folder, replace(TRAIN, epochs=1))
+
+
 # ---- which step moves what ----
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("path", ["", "visual", "audio"])
-def test_a_path_that_stands_still_keeps_its_weights_but_not_its_statistics(path, rule):
-    model = updates(replace(DROPPING, drop_rule=rule))
-    step(model, "")
+def test_a_path_that_stands_still_keeps_its_weights_but_not_its_statistics(path, rule, trained):
+    model = trained[rule]
     before = {v.path: v.numpy() for v in model.variables}
     step(model, path)
     moved = {v.path for v in model.network.variables if (v.numpy() != before[v.path]).any()}
@@ -89,8 +117,8 @@ def states_moved(model, path):
     return {k.split(" ")[1].split("/")[0] for k in moved}
 
 
-def test_published_each_kind_of_step_has_a_state_of_its_own():
-    model = updates(replace(DROPPING, drop_rule="published"))
+def test_published_each_kind_of_step_has_a_state_of_its_own(trained):
+    model = trained["published"]
     for path, name in (("", "all"), ("visual", "without_visual"), ("audio", "without_audio")):
         assert states_moved(model, path) == {"separate_states", name}
     for name in ("without_visual", "without_audio"):
@@ -98,8 +126,8 @@ def test_published_each_kind_of_step_has_a_state_of_its_own():
         assert not any(f"/{PATHS[name[8:]][0]}_" in p for p in held) and len(held) == 1 + 2 * 5
 
 
-def test_mended_the_state_of_what_stands_still_stands_still():
-    model = updates(replace(DROPPING, drop_rule="mended"))
+def test_mended_the_state_of_what_stands_still_stands_still(trained):
+    model = trained["mended"]
     assert states_moved(model, "") == {"separate_states", "rest", "visual", "audio"}
     assert states_moved(model, "visual") == {"separate_states", "rest", "audio"}
     assert states_moved(model, "audio") == {"separate_states", "rest", "visual"}
@@ -199,25 +227,17 @@ def test_a_model_that_is_saved_and_loaded_goes_on_as_it_would_have(tmp_path):
 # ---- fit ----
 
 
-def test_fit_draws_each_step_by_seed_and_step(tmp_path, monkeypatch):
-    seen, whole = [], training.PathUpdates.drawn
-
-    def drawn(self, k):
-        seen.append((k, whole(self, k)))
-        return seen[-1][1]
-
-    monkeypatch.setattr(training.PathUpdates, "drawn", drawn)
-    fit(tmp_path / "a", seed=SEED)
+def test_fit_draws_each_step_by_seed_and_step(whole):
+    seen = whole[2]
     expected = training.PathUpdates(two_paths(), PATHS, DROPS, seed=SEED)
-    first = list(seen)
-    assert first == [(k, whole(expected, k)) for k in range(STEPS)]
-    assert [path for _, path in first[:3]] == ["audio", "visual", ""]
+    assert seen == [(k, expected.drawn(k)) for k in range(2 * STEPS)]
+    assert [path for _, path in seen[:3]] == ["audio", "visual", ""]
 
 
 @pytest.mark.parametrize(("rule", "precision"), [("published", "float32"), ("mended", "float16")])
-def test_a_run_broken_in_mid_epoch_ends_as_an_unbroken_one(rule, precision, tmp_path, monkeypatch):
-    train = replace(DROPPING, epochs=2, checkpoint_steps=1, drop_rule=rule, precision=precision)
-    whole, _ = fit(tmp_path / "whole", train, seed=SEED)
+def test_a_run_broken_in_mid_epoch_ends_as_an_unbroken_one(rule, precision, whole, tmp_path, monkeypatch):
+    train = replace(BREAKABLE, drop_rule=rule, precision=precision)
+    unbroken = whole[1] if train == BREAKABLE else fit(tmp_path / "whole", train, seed=SEED)[0]
     count = callbacks.Meter.on_train_batch_end
 
     def broken(self, batch, logs=None):
@@ -230,7 +250,7 @@ def test_a_run_broken_in_mid_epoch_ends_as_an_unbroken_one(rule, precision, tmp_
         with pytest.raises(RuntimeError, match="cut"):
             fit(tmp_path / "cut", train, seed=SEED)
     again, _ = fit(tmp_path / "cut", train, seed=SEED)
-    for a, b in zip(whole.variables, again.variables, strict=True):
+    for a, b in zip(unbroken.variables, again.variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
     with np.load(tmp_path / "cut" / "checkpoints" / f"step-{2 * STEPS:08d}.npz") as stored:
         names = {key.split("/")[2] for key in stored.files if key.startswith("optimizer/")}
@@ -240,10 +260,10 @@ def test_a_run_broken_in_mid_epoch_ends_as_an_unbroken_one(rule, precision, tmp_
     assert ("loss_scale_optimizer" in names) == (precision == "float16")
 
 
-def test_a_checkpoint_of_the_other_rule_is_refused(tmp_path):
-    fit(tmp_path, replace(DROPPING, drop_rule="published"))
-    with pytest.raises(ValueError, match="step-00000004.npz: "):
-        fit(tmp_path, replace(DROPPING, drop_rule="mended"))
+def test_a_checkpoint_of_the_other_rule_is_refused(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    with pytest.raises(ValueError, match="step-00000008.npz: "):
+        fit(tmp_path / "run", replace(BREAKABLE, drop_rule="mended"))
 
 
 def test_half_precision_scales_the_loss_and_xla_compiles_each_kind_of_step():
@@ -263,13 +283,14 @@ def test_half_precision_scales_the_loss_and_xla_compiles_each_kind_of_step():
     assert_same(trained[0], trained[1].get_weights())
 
 
-def test_without_drops_a_run_is_as_one_without_paths(tmp_path):
-    still = replace(TRAIN, epochs=1)
-    one = fit(tmp_path / "one", still)[0]
+def test_without_drops_a_run_is_as_one_without_paths(undropped, tmp_path):
+    folder, one, _ = undropped
     training.start(0)
-    two = training.fit(two_paths(), still, batches, STEPS, validation(), tmp_path / "two")[0]
+    two = training.fit(two_paths(), replace(TRAIN, epochs=1), batches, STEPS, validation(), tmp_path / "two")[
+        0
+    ]
     assert_same(one, two.get_weights())
-    with np.load(tmp_path / "one" / "checkpoints" / "step-00000004.npz") as stored:
+    with np.load(folder / "checkpoints" / "step-00000004.npz") as stored:
         assert not any("separate" in key for key in stored.files)
 
 
@@ -294,58 +315,33 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# ---- replicas ----
-
-REPLICAS = """
-import sys
-from tfvc import strategy
-devices = strategy.scope("cpu:2")
-import numpy as np, keras
-import test_updates as t
-from dataclasses import replace
-for rule, precision, optimizer in (("published", "float32", "adam"), ("mended", "float16", "sgd")):
-    train = replace(t.DROPPING, drop_rule=rule, precision=precision, optimizer=optimizer)
-    weights = []
-    for scope in (devices, __import__("tensorflow").distribute.get_strategy()):
-        t.training.start(0)
-        with t.training.precision(train.precision), scope.scope():
-            model = t.two_paths(norm=False)
-        folder = f"{sys.argv[1]}/{rule}/{len(weights)}"
-        def batches(first):
-            x, y = t.arrays(40)
-            data = t.tf.data.Dataset.from_tensor_slices(({"frames": x}, y))
-            return data.batch(10, drop_remainder=True).repeat().skip(first)
-        bare, progress = t.training.fit(
-            model, train, batches, 4, t.validation(), folder, paths=t.PATHS, seed=t.SEED
-        )
-        weights.append((bare.get_weights(), [row["loss"] for row in progress.history]))
-    atol = 1e-5 if train.precision == "float32" else 2e-3
-    for a, b in zip(weights[0][0], weights[1][0], strict=True):
-        np.testing.assert_allclose(a, b, atol=atol)
-    np.testing.assert_allclose(weights[0][1], weights[1][1], rtol=1e-2)
-print("same")
-"""
+# ---- replicas: test_multiworker.py ----
 
 
-@pytest.mark.slow
-def test_two_replicas_take_the_steps_of_one_device(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", REPLICAS, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0 and result.stdout.splitlines()[-1] == "same", result.stderr[-3000:]
+def by_replicas(rule, precision, optimizer, devices, folder):
+    """A training under a strategy: weights, and the loss of each epoch."""
+    train = replace(DROPPING, drop_rule=rule, precision=precision, optimizer=optimizer)
+    training.start(0)
+    with training.precision(precision), devices.scope():
+        model = two_paths(norm=False)
+
+    def feed(first):
+        x, y = arrays(40)
+        data = tf.data.Dataset.from_tensor_slices(({"frames": x}, y))
+        return data.batch(10, drop_remainder=True).repeat().skip(first)
+
+    bare, progress = training.fit(model, train, feed, 4, validation(), folder, paths=PATHS, seed=SEED)
+    return bare.get_weights(), [row["loss"] for row in progress.history]
 
 
 # ---- several outputs ----
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.3])
-def test_of_several_outputs_the_probabilities_are_trained_and_all_are_saved(drop, tmp_path):
+def test_of_several_outputs_the_probabilities_are_trained_and_all_are_saved(drop, undropped, tmp_path):
     train = replace(DROPPING, drop_visual=drop, drop_audio=0.0)
     bare, progress = fit(tmp_path, train, scores=True)
-    one = fit(tmp_path / "one", train)[1]
+    one = fit(tmp_path / "one", train)[1] if drop else undropped[2]
     assert progress.history[0]["val_accuracy"] == one.history[0]["val_accuracy"]
     training.keep(bare, tmp_path, progress, "best")
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
