@@ -26,7 +26,7 @@ OPTIONS = {
     "against": "experiments/tables/benchmarks.json",  # "" = compare with nothing
     "scale": "read_frames,read_videos",  # the cases of memory; "" = all, an hour and more
 }
-# Benchmark -> its options where they are not its own: one repeat of all takes ten minutes on two cores.
+# Benchmark -> its options where they are not its own: one repeat of all takes a quarter of an hour and more.
 _SIZES = {
     "startup": {},
     "extraction": {"rounds": 2, "clips": 4},
