@@ -245,7 +245,7 @@ def test_the_command_compares_prints_and_writes(runs, capsys):
 
 def test_the_values_are_evaluates(runs):
     run = workdir.load(runs["half"])
-    _, _, (_, truth, _, scores) = evaluate.decided(run, run.recipe)
+    _, _, (_, truth, _, scores) = evaluate.decided(run, run.model(), run.recipe)
     one = evaluate.measures(np.argmax(truth, 1), np.argmax(scores, 1), CLASSES)
     found = compare.compare(runs["half"], runs["wrong"])
     assert {name: row["first"] for name, row in found["measures"].items()} == {

@@ -97,7 +97,7 @@ def test_evaluate_finds_what_training_reported(run):
 def test_the_layers_of_the_export_decide_as_scikit_learn_does(run):
     found = workdir.load(run)
     inputs, _ = batch(found, "train")
-    labels, scores = second_stage.decide(found)(inputs)
+    labels, scores = second_stage.decide(found, found.model())(inputs)
     answer = second_stage.layered(found, found.model())
     given = {name: np.asarray(value) for name, value in answer(inputs).items()}
     np.testing.assert_array_equal(given["labels"], labels)
@@ -114,7 +114,7 @@ def test_the_export_gives_final_labels_and_takes_the_second_stage_along(run):
     found = workdir.load(run)
     inputs, _ = batch(found)
     loaded = tf.saved_model.load(str(path)).signatures["serving_default"](**inputs)
-    labels, scores = second_stage.decide(found)(inputs)
+    labels, scores = second_stage.decide(found, found.model())(inputs)
     np.testing.assert_array_equal(loaded["labels"], labels)
     np.testing.assert_allclose(loaded["label_scores"], scores, atol=1e-5)
     beside = store.load(path / "assets.extra" / "second_stage")
@@ -154,7 +154,7 @@ def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, recor
         evaluate.evaluate(folder)
     (folder / "second_stage.npz").unlink()
     with pytest.raises(FileNotFoundError, match=r"second_stage"):
-        second_stage.decide(workdir.load(folder))
+        second_stage.decide(found, found.model())
     trained(folder, records, *STAGE)
     assert "finished anew from its last checkpoint" in capsys.readouterr().out
     assert second_stage.load(workdir.load(folder)) is not None
@@ -181,11 +181,11 @@ def test_thresholds_are_tuned_on_the_validation_part(run, records, tmp_path):
     limits = second_stage.thresholds(found)
     assert limits.shape == (3,) and not np.allclose(limits, 0.5)
     inputs, _ = batch(found)
-    labels, scores = second_stage.decide(found)(inputs)
+    labels, scores = second_stage.decide(found, found.model())(inputs)
     np.testing.assert_array_equal(labels, scores > limits)
     files.write_json(found.path / "thresholds.json", {"calm": 0.5})
     with pytest.raises(ValueError, match=r"thresholds.json: not the thresholds of this run"):
-        second_stage.decide(found)
+        second_stage.decide(found, found.model())
 
 
 def test_without_a_validation_part_folds_score_and_thresholds_are_refused(records, tmp_path, capsys):

@@ -152,7 +152,9 @@ def _answers(run, data, overrides, on_corrupt):
     from tfvc.data import shards
 
     recipe = evaluate.settable(run.recipe, overrides, evaluate.SETTABLE)
-    source, _, (ids, truth, labels, scores) = evaluate.decided(run, recipe, data, overrides=overrides)
+    source, _, (ids, truth, labels, scores) = evaluate.decided(
+        run, run.model(), recipe, data, overrides=overrides
+    )
     group = {record["id"]: record["group"] for record in shards.read_manifest(source.folder).records}
     classes = truth.shape[1]
 

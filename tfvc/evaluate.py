@@ -67,7 +67,7 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
     recipe = settable(run.recipe, overrides, SETTABLE)
     several, metrics = run.facts.multi_label, run.metrics()
     model = run.model()
-    source, part, (ids, truth, labels, scores) = decided(run, recipe, data, part, overrides, model)
+    source, part, (ids, truth, labels, scores) = decided(run, model, recipe, data, part, overrides)
     curves = board.Curves(source.classes)
     curves.update(truth, scores)
     result = {"part": part, "data": data or run.facts.source, "clips": len(truth)}
@@ -210,12 +210,12 @@ def _refuse(overrides, reason):
             raise ValueError(f"--set={text}: {reason}; leave it out")
 
 
-def decided(run, recipe, data="", part="test", overrides=(), model=None):
+def decided(run, model, recipe, data="", part="test", overrides=()):
     """The clips that a run is measured on, and what it says of them.
 
     Args:
         run, recipe, data, part, overrides: as of `clips_of`.
-        model: of the run, all outputs; None = it is loaded here.
+        model: of the run, all outputs.
 
     Returns:
         `(pipeline.Source, part, (ids, truth (N, C), labels (N, C) or None, scores (N, C)))`, in the order of
@@ -226,7 +226,7 @@ def decided(run, recipe, data="", part="test", overrides=(), model=None):
     """
     import numpy as np
 
-    answer = _answer(run, model or run.model())  # first: without a whole run nothing else is worth doing
+    answer = _answer(run, model)  # first: without a whole second stage nothing else is worth doing
     source, part = clips_of(run, recipe, data, part, overrides)
     if not source.ids:
         raise ValueError(

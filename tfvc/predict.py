@@ -139,12 +139,13 @@ class Predictor:
         self.length = self.rows[0].shape[0]
         self.timed = _timed_streams(run.recipe)
         self._decide, self._call = None, None
+        model = run.model()  # once: what follows shares its weights
         if second_stage.decides(run):
-            self._decide = second_stage.decide(run)
+            self._decide = second_stage.decide(run, model)
         module = names.load("models", run.recipe.model)
         scores_of = getattr(module, "attention_scores", None)
         if scores_of or not self._decide:
-            self._call = _compiled(run, self.rows, scores_of, not self._decide)
+            self._call = _compiled(model, self.rows, scores_of, not self._decide)
 
     def __call__(self, features, starts):
         """What the model says of windows of one video.
@@ -184,11 +185,10 @@ def _timed_streams(recipe):
     return ("frames", "audio") if recipe.audio.name == "vggish" else ("frames",)
 
 
-def _compiled(run, rows, scores_of, scored):
+def _compiled(whole, rows, scores_of, scored):
     """A function of inputs: the model's `scores` if `scored`, and its `attention` by `scores_of` if any."""
     import tensorflow as tf
 
-    whole = run.model()  # once: what follows shares its weights
     model = workdir.classifier_of(whole)
     attention = scores_of(whole) if scores_of else None
     spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in rows}

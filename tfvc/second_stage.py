@@ -109,12 +109,12 @@ def thresholds(run):
     return np.array(list(tree.values()))
 
 
-def decide(run, model=None):
+def decide(run, model):
     """The function that decides what a run answers.
 
     Args:
         run: `tfvc.workdir.Run`, trained.
-        model: of it, all outputs; None = it is loaded here.
+        model: of it, all outputs.
 
     Returns:
         function of a batch of inputs (dict of arrays) that gives labels, int (B, C), 0 or 1, and scores,
@@ -123,9 +123,9 @@ def decide(run, model=None):
         it is in the label set that it votes for; in a run with one label a clip, where its score is highest.
 
     Raises:
-        FileNotFoundError, ValueError: the run has not finished, or a file of it is damaged.
+        FileNotFoundError, ValueError: a file of its second stage is gone or damaged.
     """
-    network, decision = _network(run, model or run.model()), _decision(run)
+    network, decision = _network(run, model), _decision(run)
     return lambda inputs: decision(network(inputs))
 
 
