@@ -1,5 +1,6 @@
 """What every test shares: where ../shared lies, a cache of its own, and the count of what was skipped."""
 
+import functools
 import gc
 import http.server
 import os
@@ -102,6 +103,18 @@ def networks_once(_networks):
         yield
 
 
+@pytest.fixture(scope="module")
+def narrow_vggish():
+    """Random VGGish has a fraction of its 72 million weights, and rows as wide as ever: each command draws
+    one, each export holds one."""
+    from tfvc.backbones import vggish
+
+    with pytest.MonkeyPatch.context() as patch:
+        narrow = functools.partial(vggish.build_model, widths=(4, 8, 16, 512), dense=8)
+        patch.setattr(vggish, "build_model", narrow)
+        yield
+
+
 @pytest.fixture
 def reloaded_here(monkeypatch):
     """An export is compared in this process: a process of its own costs five seconds."""
@@ -122,6 +135,14 @@ def reloaded_here(monkeypatch):
         return worst
 
     monkeypatch.setattr(export, "differences", differences)
+
+
+@pytest.fixture
+def bare_board(monkeypatch):
+    """The board shows nothing of single clips, which takes longer than measuring them."""
+    from tfvc import board
+
+    monkeypatch.setattr(board, "clips_of", lambda *_: None)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import pytest
 import stand_ins
 import test_yt8m_predict
 from conftest import ROOT
-from narrow import narrow_vggish  # noqa: F401 - a fixture
 from test_track import clip
 
 from tfvc import answers, demo, encoders, facts, predict, recipe, workdir

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from narrow import narrow_vggish  # noqa: F401 - a fixture
 from scipy.io import wavfile
 from studied import raised, stopped
 

@@ -14,7 +14,6 @@ import pytest
 from conftest import called
 
 from tfvc import (
-    board,
     encoders,
     evaluate,
     export,
@@ -88,12 +87,6 @@ def few(clips, tmp_path_factory):
 @pytest.fixture
 def copy(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("export"))
-
-
-@pytest.fixture
-def bare_board(monkeypatch):
-    """The board shows nothing of single clips, which takes longer than measuring them."""
-    monkeypatch.setattr(board, "clips_of", lambda *_: None)
 
 
 def test_measures_agree_with_the_numbers_written_out():

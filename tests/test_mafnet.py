@@ -146,7 +146,7 @@ def layout(*args):
 
 @each_variant
 def test_mafnet_is_its_equations(args):
-    for rows in (MAPS, VECTORS) if args.get("film") != "none" else (MAPS,):  # FiLM alone tells them apart
+    for rows in (MAPS, VECTORS):
         net = moved(layout(*args.items()) if rows is MAPS else build(rows, **args))
         inputs = batch(net)
         probabilities, scores = oracle(net, inputs, **args)

@@ -17,11 +17,10 @@ from starter import export_model, export_model_mediapipe, serving
 def test_mediapipe_twice_into_the_same_place(model, tmp_path, capsys):
     folder = served.train_dir(tmp_path / "run", model)
     given = served.settings(export_model_mediapipe, train_dir=str(folder), output_dir=str(tmp_path / "out"))
-    times = 2 if model == "LogisticModel" else 1  # an export of whatever model is replaced alike
-    for _ in range(times):
+    for _ in range(2):
         target = export_model_mediapipe.export(given)
     out = capsys.readouterr().out
-    assert out.count("reloaded: maximum difference") == times
+    assert out.count("reloaded: maximum difference") == 2
     function = tf.saved_model.load(str(target)).signatures["serving_default"]
     _, given = function.structured_input_signature
     assert {k: (v.dtype, tuple(v.shape)) for k, v in given.items()} == {
@@ -39,11 +38,10 @@ def test_mediapipe_twice_into_the_same_place(model, tmp_path, capsys):
 @pytest.mark.parametrize("model", ["MoeModel", "DbofModel"])
 def test_example_bytes_twice_into_the_same_place(model, tmp_path, capsys):
     folder = served.train_dir(tmp_path / "run", model)
-    times = 2 if model == "MoeModel" else 1  # an export of whatever model is replaced alike
-    for _ in range(times):
+    for _ in range(2):
         target = export_model.export(served.settings(export_model, train_dir=str(folder)))
     assert target == folder / "export"
-    assert capsys.readouterr().out.count("reloaded: maximum difference") == times
+    assert capsys.readouterr().out.count("reloaded: maximum difference") == 2
     assert [p.name for p in folder.iterdir() if p.name.startswith(".export.") and "lock" not in p.name] == []
     frames = model == "DbofModel"
     make = served.clips if frames else served.videos

@@ -103,8 +103,8 @@ def once(shards, tmp_path_factory, *argv):
 
 @pytest.fixture(scope="module")
 def whole(shards, tmp_path_factory):
-    """An unbroken run of four passes. It ends by its steps: where the data ends, Adam may count one more."""
-    return once(shards, tmp_path_factory, *WHOLE, "--max_steps=20")
+    """An unbroken run of four passes: 20 steps."""
+    return once(shards, tmp_path_factory, *WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_the_program_runs_as_a_file_from_anywhere(shards, tmp_path):
 def test_stopping_and_going_on_ends_where_one_run_does(program, shards, whole, thirteen):
     status, lines, _ = program(shards, *WHOLE, "--max_steps=13")
     assert status == 0 and lines[-1] == "step 13: --max_steps=13 is reached already"
-    status, lines, _ = program(shards, *WHOLE, "--max_steps=20")
+    status, lines, _ = program(shards, *WHOLE)
     assert status == 0 and "reading past the 13 batches that it has seen" in lines
     assert next(line for line in lines if line.startswith("training")).startswith("training step 14 ")
     same(newest(whole), newest(thirteen))
@@ -223,7 +223,7 @@ def test_frames_are_drawn_again_as_they_were(program, tmp_path):
 def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(program, shards, whole, thirteen):
     path = thirteen / "checkpoints/step-00000013.npz"
     path.write_bytes(path.read_bytes()[:-50])
-    status, lines, _ = program(shards, *WHOLE, "--max_steps=20")
+    status, lines, _ = program(shards, *WHOLE)
     assert status == 0 and sum("passing over it" in line for line in lines) == 1
     assert not path.exists()  # it would take the place of a whole one
     same(newest(whole), newest(thirteen))

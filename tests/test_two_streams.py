@@ -7,9 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from narrow import narrow_vggish  # noqa: F401 - a fixture
 
-from tfvc import board, encoders, evaluate, export, extract, plan, predict, recipe, train, workdir
+from tfvc import encoders, evaluate, export, extract, plan, predict, recipe, train, workdir
 from tfvc.data import datasets, demo, schema, shards
 
 SMALL = ["backbone.name=vgg16", "backbone.weights=random", "backbone.size=32,32", "data.fps=2"]
@@ -43,7 +42,7 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(clips, tmp_path_factory, networks_once, narrow_vggish):  # noqa: F811 - a fixture
+def run(clips, tmp_path_factory, networks_once, narrow_vggish):
     folder = tmp_path_factory.mktemp("runs") / "run"
     r = recipe.get("mafnet", "original", [*SMALL, "train.drop_visual=0.3"])
     train.train(r, data=str(clips), workdir=str(folder), seed=0)
@@ -72,10 +71,9 @@ def test_the_run_says_what_its_features_were_made_with_and_learns(run):
     assert np.std(layers["standardize_audio"].variance) > 0 and np.std(layers["standardize_frames"].mean) > 0
 
 
-def test_evaluate_reads_the_run_and_other_clips(run, clips, tmp_path, monkeypatch):
+def test_evaluate_reads_the_run_and_other_clips(run, clips, tmp_path):
     own = evaluate.evaluate(run)
     assert own["accuracy"] == pytest.approx(workdir.load(run).metrics()["test"]["accuracy"])
-    monkeypatch.setattr(board, "clips_of", lambda *_: None)  # drawn already
     other = evaluate.evaluate(run, str(clips))
     assert other["clips"] == 13 and other["accuracy"] > 0.8
 
