@@ -4,6 +4,7 @@ import importlib
 import json
 import multiprocessing.pool
 import types
+from pathlib import Path
 
 import keras
 import pytest
@@ -51,7 +52,7 @@ def test_a_missed_bar_is_told_and_ends_with_status_1(tmp_path, monkeypatch, caps
 
 @pytest.mark.slow
 def test_the_extraction_benchmark_measures_every_case(tmp_path):
-    small = {"backbones": "mobilenet_v2", "rounds": 1, "clips": 3, "size": "32,32"}
+    small = {"backbones": "mobilenet_v2", "rounds": 1, "clips": 1, "size": "32,32"}
     results = extraction.run(extraction.OPTIONS | small | {"data": str(demo.ensure("motion", clips=24))})
     assert len(results) == 4 and all(r.value > 0 for r in results)
     assert set(results[0].details["seconds"]) == {"ours", "bare", "original", "bfloat16"}
@@ -59,6 +60,7 @@ def test_the_extraction_benchmark_measures_every_case(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow_vggish")
 def test_the_extraction_of_two_streams_is_measured_both_ways():
     small = {"backbone": "mobilenet_v2", "rounds": 1, "clips": 2, "size": "32,32", "fps": 2}
     small["data"] = str(demo.ensure("multimodal", clips=48))
@@ -196,13 +198,13 @@ def test_a_value_is_slower_where_it_falls_by_more_than_the_noise(now, stored, ve
 def test_all_benchmarks_run_in_turn_and_are_held_against_the_stored_table(tmp_path, monkeypatch, capsys):
     asked, speed = [], [2.0]
 
-    def measured(name, sizes):
+    def measured(name, sizes, part):
         asked.append(name)
         return [row(speed[0], 1.0) | {"name": "ratio"}]
 
     monkeypatch.setattr(every, "_measured", measured)
-    table = f"--out={tmp_path / 'table'}"
-    line = ["all", "--names=reading,step", "--repeats=2"]
+    table, parts = f"--out={tmp_path / 'table'}", tmp_path / "parts"
+    line = ["all", "--names=reading,step", "--repeats=2", f"--parts={parts}"]
     assert command.main([*line, table, "--against="]) == 0 and asked == ["reading", "step"] * 2
     again = [*line, f"--out={tmp_path / 'now'}", f"--against={tmp_path / 'table.json'}"]
     assert command.main(again) == 0 and "stored 2 (2 to 2): +0%" in capsys.readouterr().out
@@ -223,9 +225,37 @@ def test_each_size_of_all_is_an_option_of_its_benchmark():
 
 
 @pytest.mark.slow
-def test_a_benchmark_that_fails_names_itself():
+def test_a_benchmark_that_fails_names_itself(tmp_path):
     with pytest.raises(ValueError, match="^step: unknown model 'NoModel'"):
-        every._measured("step", {"models": "NoModel"})
+        every._measured("step", {"models": "NoModel"}, tmp_path / "step-1.json")
+
+
+def test_all_goes_on_with_what_was_measured_before_it_was_cut_off(tmp_path, monkeypatch, capsys):
+    runs = []
+
+    def run(line, **_):
+        name, out = line[3], line[4].removeprefix("--out=")
+        runs.append(Path(out).name)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        benchmarks.write(out, name, {"rounds": 2, "batch": 1}, [benchmarks.Result("ratio", len(runs))])
+
+    monkeypatch.setattr(every.subprocess, "run", run)
+    monkeypatch.setattr(every, "_SIZES", {"reading": {"rounds": 2}, "step": {"rounds": 2}})
+    parts, others = tmp_path / "parts", tmp_path / "parts" / "notes.json"
+    line = ["all", "--repeats=2", "--against=", f"--parts={parts}", f"--out={tmp_path / 'table'}"]
+    with pytest.raises(KeyboardInterrupt):
+        command.main(line)
+    others.write_text("{}")
+    assert not (tmp_path / "table.json").exists()
+    assert command.main(line) == 0 and runs == ["reading-1", "step-1", "reading-2", "reading-2", "step-2"]
+    assert capsys.readouterr().out.count("measured already") == 2
+    table = json.loads((tmp_path / "table.json").read_text())["results"]
+    assert [r["details"]["values"] for r in table] == [[1, 4], [2, 5]] and list(parts.iterdir()) == [others]
+    monkeypatch.setattr(every, "_SIZES", {"reading": {"rounds": 3}})  # of another size is measured anew
+    (parts / "reading-1.json").write_text('{"options": {"rounds": 2}, "results": []}')
+    every.run(every.OPTIONS | {"repeats": 1, "against": "", "parts": str(parts)})
+    assert runs[5:] == ["reading-1"]
 
 
 def test_the_startup_benchmark_times_every_command(monkeypatch):
@@ -236,6 +266,6 @@ def test_the_startup_benchmark_times_every_command(monkeypatch):
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0, float("inf")])
 def test_what_is_no_ratio_is_refused(value, monkeypatch):
-    monkeypatch.setattr(every, "_measured", lambda name, sizes: [row(value) | {"name": "ratio"}])
+    monkeypatch.setattr(every, "_measured", lambda *_: [row(value) | {"name": "ratio"}])
     with pytest.raises(ValueError, match="step: ratio: .*expected a ratio over 0"):
         every.run(every.OPTIONS | {"names": "step", "against": ""})

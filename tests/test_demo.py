@@ -3,7 +3,6 @@
 import csv
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -136,7 +135,9 @@ def test_disaster_is_imbalanced_as_table_one_and_its_streams_complement_one_anot
         assert together > micro_f1(*(p for p in part if p != name)), name
 
 
-def test_the_same_seed_draws_the_same_files_and_a_second_call_draws_nothing(tmp_path, capsys):
+def test_the_same_seed_draws_the_same_files_and_a_second_call_draws_nothing(
+    after_a_killed_one, tmp_path, capsys
+):
     one = demo.ensure("motion", 3, 24, tmp_path / "a")
     two = demo.ensure("motion", 3, 24, tmp_path / "b")
     files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
@@ -146,7 +147,7 @@ def test_the_same_seed_draws_the_same_files_and_a_second_call_draws_nothing(tmp_
     before = {f: (one / f).stat().st_mtime_ns for f in files}
     assert demo.ensure("motion", 3, 24, tmp_path / "a") == one
     assert before == {f: (one / f).stat().st_mtime_ns for f in files} and not capsys.readouterr().out
-    other = demo.ensure("motion", 4, 24, tmp_path / "a")
+    other = after_a_killed_one[0]  # of another seed
     assert any((one / f).read_bytes() != (other / f).read_bytes() for f in files[:24])
 
 
@@ -167,20 +168,27 @@ def _labels(rows):
     return {label for r in rows for label in r["labels"].split(";")}
 
 
-def test_a_killed_drawing_leaves_nothing_under_the_final_name(tmp_path):
-    code = f"import pathlib; from tfvc.data import demo; demo.ensure(root=pathlib.Path({str(tmp_path)!r}))"
+@pytest.fixture(scope="module")
+def after_a_killed_one(tmp_path_factory):
+    """A set of seed 0 where another was being drawn: its folder, and what the killed one had left."""
+    root = tmp_path_factory.mktemp("killed")
+    code = f"import pathlib; from tfvc.data import demo; demo.ensure(root=pathlib.Path({str(root)!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
         limit = time.time() + 30
-        while not list(tmp_path.glob(".*.part/*/*.mp4")) and time.time() < limit:
+        while not list(root.glob(".*.part/*/*.mp4")) and time.time() < limit:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-    left = sorted(p.name.rpartition(".")[2] for p in tmp_path.iterdir())
-    assert left == ["lock", "part"]
-    folder = demo.ensure("motion", clips=24, root=tmp_path)  # of another name: leaves it alone
-    (tmp_path / f".{folder.name}.77.part").mkdir()
-    shutil.rmtree(folder)
-    demo.ensure("motion", clips=24, root=tmp_path)
-    assert len(list(tmp_path.glob(".*.part"))) == 1
+    left = sorted(root.iterdir())
+    (root / ".motion-s0-n24-v1.77.part").mkdir()  # of the name of the next one, which clears it
+    return demo.ensure("motion", clips=24, root=root), left
+
+
+def test_a_killed_drawing_leaves_nothing_under_the_final_name(after_a_killed_one):
+    folder, left = after_a_killed_one
+    assert sorted(path.suffix for path in left) == [".lock", ".part"]
+    assert folder.name == "motion-s0-n24-v1"
+    kept = [path for path in left if path.suffix == ".part"]  # of another name: left alone
+    assert list(folder.parent.glob(".*.part")) == kept
 
 
 def test_a_failed_drawing_leaves_nothing_at_all(tmp_path, monkeypatch):

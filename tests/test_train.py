@@ -34,6 +34,21 @@ def finished(records, tmp_path_factory):
     return folder, metrics, said.getvalue()
 
 
+@pytest.fixture(scope="module")
+def once(records, tmp_path_factory):
+    """A run of one step: of frames of its own, with a batch beyond its clips, its data given by a relative
+    path; in a folder where others could not be built."""
+    folder = tmp_path_factory.mktemp("once") / "run"
+    own = ("data.frames=5", "train.batch_size=500", "train.epochs=1", "train.report=best")
+    with pytest.raises(ValueError, match="units"):
+        train(recipe("model_args.units=0"), data=records, workdir=str(folder))
+    with pytest.raises(ValueError, match="train.jit=true: XLA compiles no step that replicas share"):
+        train(recipe("train.jit=true"), data=records, workdir=str(folder), strategy="mirrored")
+    with contextlib.chdir(Path(records).parent), contextlib.redirect_stdout(io.StringIO()) as said:
+        metrics = train(recipe(*own), data=Path(records).name, workdir=str(folder))
+    return folder, metrics, said.getvalue(), own
+
+
 @pytest.fixture
 def away(records, tmp_path):
     """The records of the finished run are elsewhere for as long as a test lasts."""
@@ -132,11 +147,9 @@ def test_corrected_validates_on_training_clips_and_reports_the_best_epoch(record
     assert (tmp_path / "model.keras").read_bytes() == (tmp_path / "best.keras").read_bytes()
 
 
-def test_a_batch_larger_than_the_training_part_shrinks_and_says_so(records, tmp_path, capsys):
-    own = ("train.batch_size=500", "train.epochs=1", "train.report=best")
-    metrics = train(recipe(*own), data=records, workdir=str(tmp_path))
+def test_a_batch_larger_than_the_training_part_shrinks_and_says_so(once):
+    _, metrics, out, _ = once
     assert metrics["batch_size"] == metrics["clips"]["train"] == 28 and metrics["steps"] == 1
-    out = capsys.readouterr().out
     assert "batch of 500 shrunk to the 28 training clips" in out
     assert "validation: 12 clips are less than a batch, so none is dropped" in out
     assert "the test part serves in each epoch and chooses the epoch that is reported" in out
@@ -169,16 +182,15 @@ def test_predict_settings_of_a_finished_run_are_stored_and_nothing_else(finished
     assert kept.facts == workdir.load(finished[0]).facts and kept.split() == workdir.load(finished[0]).split()
 
 
-def test_a_run_can_be_used_from_another_folder(records, tmp_path, monkeypatch, capsys):
+def test_a_run_can_be_used_from_another_folder(once, records, monkeypatch, capsys, bare_board):
     from tfvc.evaluate import evaluate
 
-    monkeypatch.chdir(Path(records).parent)
-    metrics = train(recipe("train.epochs=1"), data=Path(records).name, workdir=str(tmp_path / "run"))
-    monkeypatch.chdir(tmp_path)
+    folder, metrics, _, own = once
+    monkeypatch.chdir(folder.parent)
     facts = workdir.load("run").facts
     assert facts.source == facts.records == records
     assert evaluate("run")["accuracy"] == pytest.approx(metrics["test"]["accuracy"])
-    again = train(recipe("train.epochs=1"), data=records, workdir="run")  # the same run: it is complete
+    again = train(recipe(*own), data=records, workdir="run")  # the same run: it is complete
     assert {k: v for k, v in again.items() if k != "evaluation"} == metrics
     assert "are gone" not in capsys.readouterr().out
 
@@ -261,15 +273,11 @@ def test_metrics_of_an_evaluation_alone_do_not_end_a_run(finished, records, tmp_
     assert metrics["epochs"] == 12 and metrics["test"] == finished[1]["test"]
 
 
-def test_what_cannot_be_built_holds_no_folder(records, tmp_path):
-    with pytest.raises(ValueError, match="units"):
-        train(recipe("model_args.units=0"), data=records, workdir=str(tmp_path / "run"))
-    with pytest.raises(ValueError, match="train.jit=true: XLA compiles no step that replicas share"):
-        train(recipe("train.jit=true"), data=records, workdir=str(tmp_path / "run"), strategy="mirrored")
-    other = recipe("data.frames=5", "train.epochs=1")
-    assert train(other, data=records, workdir=str(tmp_path / "run"))["epochs"] == 1
+def test_what_cannot_be_built_holds_no_folder(once):
+    folder, metrics, *_ = once
+    assert metrics["epochs"] == 1
     # The frames of the recipe replace the mean.
-    assert workdir.load(tmp_path / "run").facts.features == [replace(ROW, shape=(5, 6))]
+    assert workdir.load(folder).facts.features == [replace(ROW, shape=(5, 6))]
 
 
 def test_a_complete_run_is_shown_where_its_data_are_gone(finished, records, tmp_path, away, capsys):

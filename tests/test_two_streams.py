@@ -13,8 +13,8 @@ from tfvc.data import datasets, demo, schema, shards
 
 SMALL = ["backbone.name=vgg16", "backbone.weights=random", "backbone.size=32,32", "data.fps=2"]
 SMALL += ["audio.weights=random", "audio.output=pooled", "audio.dtype=float16", "data.frames=3"]
-SMALL += ["model_args.units=16", "model_args.momentum=0.5", "train.batch_size=4", "train.epochs=25"]
-SMALL += ["data.test_fraction=0.4", "train.learning_rate=0.005"]
+SMALL += ["model_args.units=16", "model_args.momentum=0.5", "train.batch_size=4", "train.epochs=12"]
+SMALL += ["data.test_fraction=0.4", "train.learning_rate=0.01"]
 pytestmark = pytest.mark.usefixtures("networks_once", "narrow_vggish")
 PITCHES = {"high": 3000.0, "low": 200.0}
 
@@ -126,7 +126,7 @@ def test_the_export_takes_pictures_and_sound(run, clips, capsys):
 def test_a_model_of_one_modality_reads_its_stream_of_shared_records(run, clips, tmp_path):
     records = workdir.load(run).facts.records
     for modality, row in (("visual", "frames"), ("audio", "audio")):
-        given = [*SMALL, f"model_args.modality={modality}", "data.streams=frames,audio", "train.epochs=2"]
+        given = [*SMALL, f"model_args.modality={modality}", "data.streams=frames,audio", "train.epochs=1"]
         r = recipe.get("mafnet", "original", given)
         train.train(r, data=records, workdir=str(tmp_path / modality))
         found = workdir.load(tmp_path / modality)
@@ -221,7 +221,7 @@ def test_a_run_on_ready_features_is_exported_without_raw_clips_and_predicts_none
 @pytest.mark.slow
 def test_a_run_in_half_precision_is_exported(run, tmp_path, reloaded_here):
     records = workdir.load(run).facts.records
-    r = recipe.get("mafnet", "original", [*SMALL, "train.epochs=2", "train.precision=bfloat16"])
+    r = recipe.get("mafnet", "original", [*SMALL, "train.epochs=1", "train.precision=bfloat16"])
     train.train(r, data=records, workdir=str(tmp_path / "run"))
     assert export.export(tmp_path / "run").is_dir()
 

@@ -30,15 +30,17 @@ def two_classes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "squeezenet.keras"
-    return squeezenet.save(shared_path(squeezenet.FILE), path)
+    return squeezenet.save(shared_path(squeezenet.FILE), path, (112, 112))
 
 
 @pytest.mark.slow
 def test_a_given_network_tells_punch_from_yoyo_in_groups_it_has_not_seen(
-    two_classes, network, tmp_path, capfd
+    two_classes, network, tmp_path, capfd, bare_board
 ):
-    settings = [*SMALL, f"backbone.preprocessing={squeezenet.PREPROCESSING}", "train.epochs=15"]
-    settings += ["model_args.units=64"]
+    settings = [*SMALL, f"backbone.preprocessing={squeezenet.PREPROCESSING}", "backbone.size=112,112"]
+    settings += ["model_args.units=32"]
+    # Steps make it, not epochs, and each epoch is measured.
+    settings += ["train.epochs=4", "train.batch_size=4", "train.learning_rate=0.003"]
     result = leave_one_group_out.study(
         settings, data=str(two_classes), workdir=tmp_path, fidelity="original", backbone=str(network)
     )
@@ -56,13 +58,15 @@ def test_a_class_with_one_group_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_chain_with_random_vgg19(two_classes, tmp_path, capfd, reloaded_here):
+def test_the_whole_chain_with_random_vgg19(
+    two_classes, tmp_path, capfd, reloaded_here, networks_once, bare_board
+):
     settings = [
         *SMALL,
-        "backbone.size=64,64",
+        "backbone.size=32,32",
         "backbone.weights=random",
-        "train.epochs=2",
-        "model_args.units=16",
+        "train.epochs=1",
+        "model_args.units=4",
     ]
     r = recipe.get("attention_boosted", overrides=[*settings, "data.split=group"], backbone="vgg19")
     run = tmp_path / "run"

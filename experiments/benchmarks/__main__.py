@@ -44,6 +44,8 @@ def main(argv=None):
         return 1
     page = module.page(results) if hasattr(module, "page") else ""
     benchmarks.write(out, argv[0], options, results, page)
+    if hasattr(module, "tidy"):
+        module.tidy(options)
     print(f"{benchmarks.table(results)}\n\nwritten: {out}.md, {out}.json")
     return int(any(r.failed for r in results))
 

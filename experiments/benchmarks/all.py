@@ -7,33 +7,34 @@ Each benchmark has a process of its own, with the sizes of `_SIZES`, and is run 
 benchmarks taking turns. A value is the median of its repeats. All are ratios of one run, of which more is
 better, so that a slower machine changes little. A value is `slower` where it lies below the stored one by
 more than the noise: four times the larger of the two median deviations, and at least a tenth. The exit
-status is 1 then, and where a bar is missed.
+status is 1 then, and where a bar is missed. A command that is cut off goes on with what it has measured.
 """
 
-import json
 import math
 import statistics
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 
 from experiments.benchmarks import Result
+from tfvc import files
 
 OPTIONS = {
     "names": "",  # separated by commas; "" = all of `_SIZES`
     "repeats": 3,
     "against": "experiments/tables/benchmarks.json",  # "" = compare with nothing
     "scale": "read_frames,read_videos",  # the cases of memory; "" = all, an hour and more
+    "parts": "results/benchmarks/parts",  # the tables of single runs, until all are there
 }
 # Benchmark -> its options where they are not its own: one repeat of all takes a quarter of an hour and more.
 _SIZES = {
     "startup": {},
-    "extraction": {"rounds": 2, "clips": 4},
+    "extraction": {"rounds": 1, "clips": 4},
     "mafnet_extraction": {"rounds": 1, "clips": 1},
     "reading": {"rounds": 2},
     "metrics": {"rounds": 2},
-    "step": {"rounds": 3, "lstm_rounds": 1, "lstm_batch": 32},
+    "step": {"rounds": 3, "lstm_rounds": 1, "lstm_batch": 8},
     "bilinear": {"rounds": 20},
     "elimination": {"rounds": 20, "repeats": 2},
     "scale": {"factors": "1,10", "steps": 0},
@@ -60,15 +61,24 @@ def run(options):
     for k in range(options["repeats"]):
         for name in names:
             sizes = _SIZES[name] | ({"cases": options["scale"]} if name == "scale" else {})
-            print(f"{name}, {k + 1} of {options['repeats']}", flush=True)
-            for row in _measured(name, sizes):
+            print(f"{name}, {k + 1} of {options['repeats']}: ", end="", flush=True)
+            part = Path(options["parts"]) / f"{name}-{k + 1}.json"
+            for row in _measured(name, sizes, part):
                 if not 0 < row["value"] < math.inf:
+                    part.unlink(missing_ok=True)
                     raise ValueError(f"{name}: {row['name']}: {row['value']}; expected a ratio over 0")
                 found.setdefault(f"{name}: {row['name']}", []).append(row)
     gone = [name for name in stored if name.partition(":")[0] in names and name not in found]
     if gone:
         print(f"stored, but measured no more: {'; '.join(gone)}")
     return [result(name, rows, stored.get(name)) for name, rows in found.items()]
+
+
+def tidy(options):
+    """Removes the parts, once the whole table is written."""
+    for name in _SIZES:
+        for part in Path(options["parts"]).glob(f"{name}-[0-9]*.*"):
+            part.unlink()
 
 
 def result(name, rows, before=None):
@@ -112,18 +122,24 @@ def _stored(path):
         return {}
     if not Path(path).is_file():
         raise FileNotFoundError(f"--against={path}: no such file; --against= compares with nothing")
-    return {row["name"]: row for row in json.loads(Path(path).read_text(encoding="utf-8"))["results"]}
+    return {row["name"]: row for row in files.read_json(path)["results"]}
 
 
-def _measured(name, sizes):
-    """The results of one run of a benchmark in a process of its own."""
+def _measured(name, sizes, part):
+    """The results of one run of a benchmark in a process of its own, or of an earlier one in `part`."""
+    if part.is_file():
+        kept = files.read_json(part, "remove it")
+        if sizes.items() <= kept["options"].items():
+            print(f"measured already, in {part}")
+            return kept["results"]
+        part.unlink()
+    start = time.perf_counter()
+    line = [sys.executable, "-m", "experiments.benchmarks", name, f"--out={part.resolve().with_suffix('')}"]
+    line += [f"--{key}={value}" for key, value in sizes.items()]
     root = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory() as folder:
-        line = [sys.executable, "-m", "experiments.benchmarks", name, f"--out={folder}/table"]
-        line += [f"--{key}={value}" for key, value in sizes.items()]
-        done = subprocess.run(line, cwd=root, capture_output=True, text=True, check=False)
-        written = Path(folder) / "table.json"  # also where a bar was missed
-        if not written.is_file():
-            last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-            raise ValueError(f"{name}: {last.removeprefix('error: ')}")
-        return json.loads(written.read_text(encoding="utf-8"))["results"]
+    done = subprocess.run(line, cwd=root, capture_output=True, text=True, check=False)
+    print(f"{time.perf_counter() - start:.0f} s")
+    if not part.is_file():  # it is also where a bar was missed
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise ValueError(f"{name}: {last.removeprefix('error: ')}")
+    return files.read_json(part)["results"]
