@@ -28,7 +28,8 @@ def write(path=results.FILE, out="results/hparams", names=()):
 
     Raises:
         FileNotFoundError: no such file, or no results yet.
-        ValueError: a line that is no result of a run, or no line of a study that was named.
+        ValueError: a line that is no result of a run, no line of a study that was named, or a folder there
+            that is not of this command.
     """
     lines = results.some(path)
     there = sorted({line["study"] for line in lines})
@@ -36,14 +37,28 @@ def write(path=results.FILE, out="results/hparams", names=()):
         raise ValueError(f"{path}: no line of {', '.join(strange)}; it has {', '.join(there)}")
     written = {}
     for a_study in study.named(path, lines, names):
-        runs = runs_of(a_study, results.of_study(path, lines, a_study))
+        _check_ours(Path(out) / a_study.name)
+        try:
+            runs = runs_of(a_study, results.of_study(path, lines, a_study))
+        except ValueError as error:
+            raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
         if not runs:
             print(f"{path}: {a_study.name}: no run of a row that the study has now")
             continue
         with files.aside(Path(out) / a_study.name) as folder:
             _write(folder, a_study, runs)
         written[Path(out) / a_study.name] = len(runs)
+    if not written:
+        raise ValueError(f"{path}: no run of a row that its study has now; nothing was written")
     return written
+
+
+def _check_ours(folder):
+    """What is replaced must be event files alone: a study's trained runs lie in folders of the same name."""
+    inside = sorted(folder.rglob("*")) if folder.is_dir() else [folder] * folder.exists()
+    for path in inside:
+        if not path.is_dir() and not path.name.startswith("events.out.tfevents"):
+            raise ValueError(f"{folder} would be replaced, but holds {path.name}; give another --out")
 
 
 def runs_of(a_study, lines):
@@ -75,7 +90,11 @@ def runs_of(a_study, lines):
 def _settings(a_study, row, line):
     """The recipe of a line, flat: what a row does not say has the model's own value."""
     model = row.model or a_study.model
-    return recipe.flatten(recipe.get(model, a_study.fidelity, line["overrides"])) | {"model": model}
+    try:
+        return recipe.flatten(recipe.get(model, a_study.fidelity, line["overrides"])) | {"model": model}
+    except ValueError as error:
+        where = f"the line of {a_study.name}, row {row.name}, seed {line['seed']}"
+        raise ValueError(f"{where}: its overrides are refused ({error}); remove the line") from None
 
 
 def _write(folder, a_study, runs):

@@ -10,11 +10,21 @@ FILE = "results/results.jsonl"
 _HOW = "python -m experiments.run NAME"
 # What a line must hold; the first five tell whether a run has been done.
 _KEYS = {"study": str, "row": str, "overrides": list, "seed": int, "data": dict, "phase": str}
-_KEYS |= {"metrics": dict, "seconds": float, "commit": str, "versions": dict, "hardware": dict}
-_TRAINED = {"parameters": int, "curve": dict}  # what the line of a trained run holds, a baseline's does not
-_OTHERS = {"recipe": str, "choice": list, "steps": int, "weights": dict}  # where they are there
-_WORDS = {str: "text", list: "a list", dict: "an object", int: "a whole number", float: "a number"}
+_KEYS |= {"metrics": dict, "seconds": "amount", "commit": str, "versions": dict, "hardware": dict}
+_TRAINED = {
+    "parameters": "count",
+    "curve": dict,
+}  # what the line of a trained run holds, a baseline's does not
+_OTHERS = {"recipe": str, "choice": list, "steps": "count", "weights": dict}  # where they are there
 _LARGEST = 1e18  # beyond it, as NaN: no number that was measured
+# Kinds of numbers: type, least, largest, words. Every measure of a study is a share.
+_NUMBERS = {
+    int: (int, -_LARGEST, _LARGEST, "a whole number"),
+    "count": (int, 0, _LARGEST, "a whole number, at least 0"),
+    "amount": ((int, float), 0, _LARGEST, "a number, at least 0"),
+    "share": ((int, float), 0, 1, "a number from 0 to 1"),
+}
+_WORDS = {str: "text", list: "a list", dict: "an object"} | {key: row[-1] for key, row in _NUMBERS.items()}
 
 
 def read(path):
@@ -76,7 +86,7 @@ def of_study(path, lines, a_study):
                     _check_run(line, a_study)
                 elif line["row"] == a_study.baseline_title:
                     _check(line["metrics"], {"test": dict}, "metrics.")
-                    there = {m.name: float for m in a_study.metrics if m.name in line["metrics"]["test"]}
+                    there = {m.name: "share" for m in a_study.metrics if m.name in line["metrics"]["test"]}
                     _check(line["metrics"]["test"], there, "metrics.test.")
             except ValueError as error:
                 raise _refused(path, number, error) from None
@@ -130,6 +140,8 @@ def _whole(text):
 
 def _parsed(text):
     """The line; ValueError, in words, where its form is not ours."""
+    if not text.strip():
+        raise ValueError("blank")
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
@@ -151,9 +163,9 @@ def _parsed(text):
 
 def _check_data(data):
     """Files of each part, or a named set of clips."""
-    kinds = {"name": str, "clips": int, "classes": int}
+    kinds = {"name": str, "clips": "count", "classes": "count"}
     if "train" in data:
-        kinds = dict.fromkeys(("train", "validation", "test"), int)
+        kinds = dict.fromkeys(("train", "validation", "test"), "count")
     _check(data, kinds, "data.")
 
 
@@ -162,21 +174,21 @@ def _check_run(line, a_study):
     _check(line, _TRAINED)
     _check(line["metrics"], {"test": dict, "validation": dict}, "metrics.")
     test, curve, chosen = line["metrics"]["test"], line["curve"], a_study.choose_by
-    _check(test, {metric.name: float for metric in a_study.metrics}, "metrics.test.")
+    _check(test, {metric.name: "share" for metric in a_study.metrics}, "metrics.test.")
     unit = "epoch" if "epoch" in curve else "step"
-    _check(line["metrics"]["validation"], {chosen: float, unit: int}, "metrics.validation.")
+    _check(line["metrics"]["validation"], {chosen: "share", unit: "count"}, "metrics.validation.")
     _check(curve, {unit: list, chosen: list}, "curve.")
-    _all(curve[unit], int, f"curve.{unit}")
-    _all(curve[chosen], float, f"curve.{chosen}")
+    _all(curve[unit], "count", f"curve.{unit}")
+    _all(curve[chosen], "share", f"curve.{chosen}")
     if len(curve[unit]) != len(curve[chosen]):
         raise ValueError(f"curve: {len(curve[unit])} {unit}s, {len(curve[chosen])} values of {chosen}")
     if a_study.per_class:
         _check(test, {"training_clips": dict, "classes": list}, "metrics.test.")
         clips, classes = test["training_clips"], test["classes"]
-        _all(clips.values(), int, "metrics.test.training_clips")
+        _all(clips.values(), "count", "metrics.test.training_clips")
         _all(classes, dict, "metrics.test.classes")
         for each in classes:
-            _check(each, {"class": str, "f1": float}, "metrics.test.classes: ")
+            _check(each, {"class": str, "f1": "share"}, "metrics.test.classes: ")
         if sorted(clips) != sorted(each["class"] for each in classes):
             raise ValueError("metrics.test: training_clips and classes name different classes")
 
@@ -189,9 +201,11 @@ def _check(tree, kinds, where=""):
 
 
 def _all(values, kind, name):
-    """ValueError where a value is of another kind; a number is finite, and a truth value is none."""
+    """ValueError where a value is of another kind; a number has bounds, and a truth value is none."""
+    of, least, largest, _ = _NUMBERS.get(kind, (kind, None, None, ""))
     for value in values:
-        fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-        if not fits or (kind in (int, float) and not abs(value) < _LARGEST):
-            given = repr(value) if isinstance(value, (str, float, type(None))) else type(value).__name__
+        fits = isinstance(value, of) and not isinstance(value, bool)
+        if not fits or (kind in _NUMBERS and not least <= value <= largest):
+            simple = fits or isinstance(value, (str, float, type(None)))
+            given = repr(value) if simple else type(value).__name__
             raise ValueError(f"{name}: {given[:40]}, expected {_WORDS[kind]}")

@@ -147,9 +147,13 @@ def run(options):
     exports = [name.strip() for name in options["export"].split(",") if name.strip()]
     if not exports:
         raise ValueError("--export: expected the folder of an export, as --export=runs/mine/export")
-    sizes = sorted({1, *map(int, options["batches"].split(","))})  # latencies are of 1
-    if min(sizes) < 1 or options["rounds"] < 1 or options["calls"] < 1:
-        raise ValueError("--batches, --rounds, --calls: expected whole numbers, at least 1")
+    given = options["batches"].split(",")
+    if not all(size.isascii() and size.isdecimal() and int(size) for size in given):
+        raise ValueError(f"--batches={options['batches']}: expected whole numbers, at least 1, as 8,32")
+    sizes = sorted({1, *map(int, given)})  # latencies are of 1
+    for name, least in (("rounds", 1), ("calls", 1), ("raw_calls", 0)):
+        if options[name] < least:
+            raise ValueError(f"--{name}={options[name]}: expected a whole number, at least {least}")
     lines, version = [], ""
     for export in exports:
         if not (Path(export) / "saved_model.pb").is_file():

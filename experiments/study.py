@@ -246,13 +246,19 @@ def named(path, lines, names=()):
         path: of the file of the lines, for the message.
         lines: of results.
         names: of the studies; none = all.
+
+    Raises:
+        ValueError: there is none.
     """
     there = {line["study"] for line in lines}
-    for name in sorted(there & set(names or there)):
-        if name in available():
-            yield load(name)
-        else:
-            print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
+    asked = sorted(there & set(names or there))
+    for name in set(asked) - set(available()):
+        print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
+    if not set(asked) & set(available()):
+        raise ValueError(
+            f"{path}: no line of a study that is here; it has lines of {', '.join(sorted(there))}"
+        )
+    yield from (load(name) for name in asked if name in available())
 
 
 def available():

@@ -30,6 +30,8 @@ def test_cases_take_turns_and_medians_are_taken():
     turns = []
     cases = {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}
     seconds = benchmarks.alternate(cases, 3)
+    with pytest.raises(ValueError, match="--rounds=0: expected 1 or more"):
+        benchmarks.alternate(cases, 0)
     assert turns == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [3, 3]
     assert benchmarks.medians({"a": [9.0, 1.0, 2.0]}) == {"a": 2.0}
 
@@ -213,7 +215,12 @@ def test_all_benchmarks_run_in_turn_and_are_held_against_the_stored_table(tmp_pa
     assert command.main([*line, "--against=nothere.json"]) == 1
     assert command.main(["all", "--names=raeding"]) == 1
     assert command.main(["all", "--repeats=0", "--against="]) == 1
+    (tmp_path / "odd.json").write_text('{"a": 1}')
+    assert command.main([*line, f"--against={tmp_path}/odd.json"]) == 1
+    assert command.main([*line, f"--out={tmp_path}/odd.json/x"]) == 1
     told = capsys.readouterr().err
+    assert "odd.json: no table of a benchmark; --against= compares with nothing" in told
+    assert "odd.json/x cannot be written (File exists); give another" in told and told.count("\n") == 5
     assert "nothere.json: no such file" in told and "did you mean 'reading'" in told and "repeats=0" in told
 
 
@@ -256,6 +263,9 @@ def test_all_goes_on_with_what_was_measured_before_it_was_cut_off(tmp_path, monk
     (parts / "reading-1.json").write_text('{"options": {"rounds": 2}, "results": []}')
     every.run(every.OPTIONS | {"repeats": 1, "against": "", "parts": str(parts)})
     assert runs[5:] == ["reading-1"]
+    (parts / "reading-1.json").write_text("[1]")
+    with pytest.raises(ValueError, match="reading-1.json: no table of a benchmark; remove it"):
+        every.run(every.OPTIONS | {"repeats": 1, "against": "", "parts": str(parts)})
 
 
 def test_the_startup_benchmark_times_every_command(monkeypatch):

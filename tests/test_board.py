@@ -1,5 +1,7 @@
 """tfvc/board.py and experiments/hparams.py: what a measured run, and a study, write for TensorBoard."""
 
+import json
+
 import boarded
 import keras
 import numpy as np
@@ -192,6 +194,29 @@ def test_hparams_of_nothing_is_refused_in_a_line(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "no line of raf; it has raf_table1, resbilstm_table2" in err and err.count("\n") == 1
     assert files.shown(RESULTS) in err
+    line = results.find(results.some(RESULTS), study="raf_table1", row="late_residual", seed=0)[0]
+    for wrong, told in (
+        (
+            {"overrides": ["train.epochs=x"]},
+            "row late_residual, seed 0: its overrides are refused",
+        ),
+        ({"study": "gone"}, "no line of a study that is here; it has lines of gone"),
+        ({"row": "gone"}, "no run of a row that its study has now; nothing was written"),
+    ):
+        (tmp_path / "lines.jsonl").write_text(json.dumps(line | wrong) + "\n")
+        assert raised(hparams.write, tmp_path / "lines.jsonl", tmp_path / "out").startswith(str(tmp_path))
+        assert told in raised(hparams.write, tmp_path / "lines.jsonl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["raf_table1", "raf_table1/late-0/model.keras"])
+def test_hparams_replaces_nothing_but_its_own(tmp_path, name):
+    kept = tmp_path / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("trained")
+    told = raised(hparams.write, RESULTS, tmp_path, ["raf_table1"])
+    assert told.startswith(str(tmp_path / "raf_table1")) and "give another --out" in told
+    assert kept.read_text() == "trained"
 
 
 def test_an_embedding_is_found_where_the_model_has_an_operation_of_any_name(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import browser
 import pytest
@@ -115,6 +116,20 @@ def test_hostile_names_and_files_leave_a_page_that_works(page, film, command):
     assert_answered(page)
     folder = command[1]
     assert not [p for p in folder.parent.rglob("*") if "script" in p.name or "onerror" in p.name]
+
+
+def test_an_upload_goes_with_its_tab(page, film, command):
+    def kept():
+        return [path for path in command[1].rglob("uploads/*") if path.is_file()]
+
+    choose(page, str(film))
+    page.locator("button.primary:not([disabled])", has_text="Classify").wait_for()
+    assert kept()
+    page.context.close()
+    limit = time.time() + _PATIENCE / 1000
+    while kept() and time.time() < limit:
+        time.sleep(0.2)
+    assert not kept()
 
 
 def test_sigterm_ends_it_and_leaves_nothing(command):

@@ -243,6 +243,10 @@ def test_clips_to_pick_from(asked, tmp_path, capsys):
     desk = answers.Desk(asked, tmp_path, picks)
     assert sorted(name for name, _ in desk.choices()) == ["<i>/a.mp4", "b.mp4"]
     assert desk.text_of("1") == desk.text_of("") == ""
+    for pick in ("2", "-1", "x", ["0"], 1):  # as after a restart with other clips
+        with pytest.raises(ValueError, match="not a clip of this page; load the page again"):
+            desk.answer(pick=pick)
+        assert desk.name_of(pick=pick) == ""
     many = {tmp_path / "b.mp4": "some words"}
     assert answers.Desk(asked, tmp_path, many).text_of("0") == "some words"
     gone = SimpleNamespace(path=tmp_path, facts=asked.run.facts, recipe=asked.recipe, split=asked.run.split)
@@ -433,9 +437,9 @@ def test_a_refusal_is_one_line_on_page_and_console(server, capfd, monkeypatch):
     assert capfd.readouterr().err == f"error: {again}\n"
     path = json.loads(posted(address, b"y.mp4", b"no video")[1])[0]
     assert not sent(server, 0, None, as_file(path)).get("error")
-    assert "cannot be opened" in sent(server, 3, None, None, "")["error"]
+    assert sent(server, 3, None, None, "")["error"].startswith("y.mp4: cannot be opened")
     err = capfd.readouterr().err
-    assert err.startswith("error: ") and err.count("\n") == 1
+    assert err.startswith("error: y.mp4: ") and err.count("\n") == 1
     monkeypatch.setenv("TFVC_DEBUG", "1")
     assert sent(server, 0, None, as_file(path))["error"] == again
     err = capfd.readouterr().err

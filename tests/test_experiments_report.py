@@ -105,6 +105,13 @@ ODD = {
     "overrides: dict, expected text": changed("overrides", value=[{}]),
     "weights: list, expected text": changed("weights", value={"frames": []}),
     "hardware.x: expected text": changed("hardware", value={"x": [[]]}),
+    "metrics.test.gap: 7, expected a number from 0 to 1": changed("metrics", "test", "gap", value=7),
+    "metrics.validation.epoch: -4, expected": changed("metrics", "validation", "epoch", value=-4),
+    "curve.gap: 1.5, expected": changed("curve", "gap", value=[0.5, 1.5]),
+    "seconds: -5, expected a number, at least 0": changed("seconds", value=-5),
+    "parameters: -1, expected": changed("parameters", value=-1),
+    "data.clips: -3, expected": changed("data", "clips", value=-3),
+    "(blank)": " ",
     "seconds: nan": changed("seconds", value=float("nan")),
     "seed: bool, expected a whole number": changed("seed", value=True),
     "nested too deep": '{"a":' * 100_000,
@@ -204,6 +211,9 @@ def test_the_report_takes_the_data_used_last_and_known_studies(go, tmp_path, dat
         and "n = 3" not in text
     )
     assert "its lines of 'gone' are left out" in capsys.readouterr().out
+    (tmp_path / "others.jsonl").write_text(json.dumps(LINE | {"study": "gone"}) + "\n")
+    told = raised(report.write, tmp_path / "others.jsonl", tmp_path / "out")
+    assert "others.jsonl: no line of a study that is here; it has lines of gone" in told
 
 
 def test_without_results_the_report_says_how_to_make_some(tmp_path):

@@ -61,7 +61,11 @@ def test_what_cannot_be_served_is_told_in_one_line(export, tmp_path):
     for options, message in (
         ({"export": ""}, "--export: expected the folder"),
         ({"export": str(tmp_path)}, "no saved_model.pb"),
-        ({"batches": "0"}, "expected whole numbers"),
+        ({"batches": "0"}, "--batches=0: expected whole numbers, at least 1"),
+        ({"batches": "8,"}, "--batches=8,: expected"),
+        ({"batches": "a"}, "--batches=a: expected"),
+        ({"rounds": 0}, "--rounds=0: expected"),
+        ({"raw_calls": -1}, "--raw_calls=-1: expected a whole number, at least 0"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             serving.run(serving.OPTIONS | {"export": str(export)} | options)

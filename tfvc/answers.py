@@ -147,7 +147,14 @@ class Desk:
 
     def text_of(self, pick):
         """The words that a clip to pick from comes with."""
-        return self._picks[int(pick)][1] if pick else ""
+        return self._picked(pick)[1] if pick else ""
+
+    def name_of(self, number="", pick=""):
+        """The name, fit to be shown, of the clip that `answer` would take; "" where there is none."""
+        try:
+            return self._clip(number, pick)[1]
+        except ValueError:
+            return ""
 
     def take(self, uploaded):
         """Moves an uploaded file to where no part of its name matters; gives its number.
@@ -231,9 +238,15 @@ class Desk:
         seconds = answer.seconds | {"picture": time.perf_counter() - start}
         return Answer(answer.rows, notes, seconds, picture)
 
+    def _picked(self, pick):
+        """(path, text) of a clip to pick from."""
+        if pick not in map(str, range(len(self._picks))):
+            raise ValueError("not a clip of this page; load the page again, and pick another")
+        return self._picks[int(pick)]
+
     def _clip(self, number, pick):
         if not number:
-            path = self._picks[int(pick)][0]
+            path, _ = self._picked(pick)
             return path, files.printable(files.shown(path.name))[:_NAME]
         with self._lock:
             if number not in self._uploads:

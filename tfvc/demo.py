@@ -21,7 +21,7 @@ _DOC = """Serves a page, to this machine alone, on which a finished run is tried
 see the best labels, where in time and in which stream the model looked, what is absent, and how long it took.
 
 Clips longer than --set=data.max_seconds (600 unless given) or larger than --max_mb are refused. What is
-uploaded lies in a temporary folder under a number, and goes with the page. One clip is worked on at a time.
+uploaded lies in a temporary folder under a number, and goes with its tab. One clip is worked on at a time.
 It needs Gradio: pip install 'tfvc[demo]'."""
 
 _ABSENT = "the page needs Gradio, which is not installed; pip install 'tfvc[demo]'"
@@ -136,27 +136,33 @@ def page(desk, max_mb):
     title = f"tfvc: {recipe.model}"
 
     def ask(number, pick, text):
-        with _told():
+        with _told(desk.name_of(number, pick)):
             answer = desk.answer(number, pick, text)
         below = latency_html(answer.seconds, desk.answered == 1) + notes_html(answer.notes)
         return labels_html(answer.rows[0]), answer.picture, below
 
-    def take(number, uploaded):
+    tabs = {}  # session -> number of its uploaded file, which goes with its tab
+
+    def take(number, uploaded, request: gr.Request):
         desk.drop(number)
         with _told():
-            return desk.take(uploaded), None, gr.Button(interactive=True)
+            number = tabs[request.session_hash] = desk.take(uploaded)
+        return number, None, gr.Button(interactive=True)
 
     def drop(number):
         desk.drop(number)
         return "", gr.Button(interactive=False)
 
+    def left(request: gr.Request):
+        desk.drop(tabs.pop(request.session_hash, ""))
+
     def picked(number, pick):
         desk.drop(number)
-        return "", None, desk.text_of(pick), gr.Button(interactive=bool(pick))
+        with _told():
+            return "", None, desk.text_of(pick), gr.Button(interactive=bool(pick))
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=_SWEEP) as blocks:
-        # An uploaded file goes with its tab. A function, no method: Gradio copies a method's object deeply.
-        number = gr.State("", time_to_live=3600, delete_callback=lambda number: desk.drop(number))
+        number = gr.State("")  # of the uploaded file
         gr.HTML(f"<h1>{html.escape(title)}</h1><p>{html.escape(_about(run, recipe))}</p>")
         with gr.Row():
             with gr.Column(scale=2):
@@ -195,18 +201,20 @@ def page(desk, max_mb):
             api_visibility="private",
             concurrency_limit=1,
         )
+        blocks.unload(left)
     return blocks.queue(max_size=_WAITING)
 
 
 @contextlib.contextmanager
-def _told():
-    """An error of `cli.failures` is told on the page, and in one line to who started it, as in a command."""
+def _told(name=""):
+    """An error of `cli.failures` is told on the page, and in one line to who started it, as in a command;
+    `name` is that of the clip, "" where there is none."""
     import gradio as gr
 
     try:
         yield
     except cli.failures() as error:
-        why = getattr(error, "reason", "") or cli.one_line(error)
+        why = ": ".join(filter(None, [name, getattr(error, "reason", "") or cli.one_line(error)]))
         debug = bool(os.environ.get("TFVC_DEBUG"))  # Gradio prints the whole traceback
         if not debug:
             print(f"error: {files.printable(why)}", file=sys.stderr, flush=True)

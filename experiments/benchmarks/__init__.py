@@ -6,6 +6,7 @@ A benchmark file has a docstring, `OPTIONS` (flag -> default) and `run(options)`
 
 import platform
 import statistics
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,10 +46,15 @@ def alternate(cases, rounds):
     Returns:
         dict, name -> list of seconds.
 
+    Raises:
+        ValueError: no rounds.
+
     Example:
         >>> {name: len(times) for name, times in alternate({"a": int, "b": float}, 3).items()}
         {'a': 3, 'b': 3}
     """
+    if rounds < 1:
+        raise ValueError(f"--rounds={rounds}: expected 1 or more")
     seconds = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
@@ -104,6 +110,17 @@ def memory(name):
     """MB of this process: `VmRSS`, what it holds now, or `VmHWM`, its peak. Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1000  # KiB, near enough
+
+
+def check_writable(out):
+    """Before anything is measured: OSError where `write` could not write."""
+    folder = Path(out).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(f"--out={out} cannot be written ({error.strerror}); give another") from None
 
 
 def write(out, title, options, results, page=""):

@@ -38,6 +38,7 @@ def main(argv=None):
     options = vars(parser.parse_args(argv[1:]))
     out = options.pop("out")
     try:
+        benchmarks.check_writable(out)
         results = module.run(options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -122,16 +122,33 @@ def _stored(path):
         return {}
     if not Path(path).is_file():
         raise FileNotFoundError(f"--against={path}: no such file; --against= compares with nothing")
-    return {row["name"]: row for row in files.read_json(path)["results"]}
+    remedy = "--against= compares with nothing"
+    _, rows = _table(path, remedy)
+    if not all(row["details"].get("values") for row in rows):
+        raise ValueError(f"{path}: a table of one benchmark, expected one of `all`; {remedy}")
+    return {row["name"]: row for row in rows}
+
+
+def _table(path, remedy):
+    """Options and lines of a table that `benchmarks.write` has written."""
+    tree = files.read_json(path, remedy)
+    try:
+        for row in tree["results"]:
+            numbers = [row["value"], *row["details"].get("values", [])]
+            if not isinstance(row["name"], str) or not all(isinstance(n, (int, float)) for n in numbers):
+                raise TypeError
+        return dict(tree["options"]), tree["results"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError(f"{path}: no table of a benchmark; {remedy}") from None
 
 
 def _measured(name, sizes, part):
     """The results of one run of a benchmark in a process of its own, or of an earlier one in `part`."""
     if part.is_file():
-        kept = files.read_json(part, "remove it")
-        if sizes.items() <= kept["options"].items():
+        options, rows = _table(part, "remove it")
+        if sizes.items() <= options.items():
             print(f"measured already, in {part}")
-            return kept["results"]
+            return rows
         part.unlink()
     start = time.perf_counter()
     line = [sys.executable, "-m", "experiments.benchmarks", name, f"--out={part.resolve().with_suffix('')}"]
@@ -142,4 +159,4 @@ def _measured(name, sizes, part):
     if not part.is_file():  # it is also where a bar was missed
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise ValueError(f"{name}: {last.removeprefix('error: ')}")
-    return files.read_json(part)["results"]
+    return _table(part, "remove it")[1]
