@@ -53,7 +53,7 @@ def calculate_precision_at_equal_recall_rate(predictions, actuals):
     return _mean(topk.precision_at_equal_recall(actuals, predictions))
 
 
-def calculate_gap(predictions, actuals, top_k=20):
+def calculate_gap(predictions, actuals, top_k=topk.TOP):
     """GAP@k: average precision of one ranking of the k best predictions of all videos.
 
     **Source** `calculate_gap` of YouTube-8M's eval_util.py.
@@ -139,7 +139,7 @@ class EvaluationMetrics:
         (1.0, [1.0])
     """
 
-    def __init__(self, num_class, top_k=20, top_n=None):
+    def __init__(self, num_class, top_k=topk.TOP, top_n=None):
         for name, value in (("num_class", num_class), ("top_k", top_k), ("top_n", top_n)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: expected at least 1")

@@ -316,7 +316,7 @@ class GlobalAveragePrecision(_Ranked):
         0.806
     """
 
-    def __init__(self, top_k=20, name="gap", dtype="float64"):
+    def __init__(self, top_k=topk.TOP, name="gap", dtype="float64"):
         super().__init__(top_k, name, dtype)
 
     def _value(self):
@@ -357,7 +357,7 @@ class MeanAveragePrecision(_Ranked):
         ([1.0, 0.5], 0.75)
     """
 
-    def __init__(self, num_classes, top_k=20, name="map", dtype="float64"):
+    def __init__(self, num_classes, top_k=topk.TOP, name="map", dtype="float64"):
         super().__init__(top_k, name, dtype)
         if num_classes < 1:
             raise ValueError(f"{name}: num_classes={num_classes}; expected at least 1")

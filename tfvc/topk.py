@@ -6,6 +6,7 @@ Everything here runs eagerly and in a graph.
 
 import tensorflow as tf
 
+TOP = 20  # predictions of a video that GAP and MAP look at, in the original program and here
 _FEW = 20  # few videos of YouTube-8M have more labels: so many predictions are sorted at first
 
 

@@ -17,7 +17,6 @@ _MEDIA = "avi mp4 mpg mpeg mkv mov webm m4v 3gp wmv flv ogv ts"
 MEDIA = frozenset(f".{extension}" for extension in _MEDIA.split())
 _SOUND = "wav flac ogg oga mp3 m4a aac opus"
 SOUND = frozenset(f".{extension}" for extension in _SOUND.split())  # clips where only sound is asked for
-_CONTROL = frozenset(map(chr, (*range(32), *range(127, 160))))
 _GROUPED = re.compile(r"(.+_g\d+)_c\d+$")  # v_Punch_g01_c02: clip 02 cut from video (group) 01
 
 
@@ -186,9 +185,7 @@ def kind_of(data, source):
 def _dataset(path, kind, clips, notes=()):
     """Counts the classes; refuses what holds none."""
     classes = sorted({label for clip in clips for label in clip.labels})
-    if strange := [
-        label for label in classes if len(label.splitlines()) > 1 or not _CONTROL.isdisjoint(label)
-    ]:
+    if strange := [label for label in classes if files.printable(label) != label]:
         raise ValueError(
             f"{files.shown(path)}: class {strange[0]!r} holds a line break or another control character; "
             "rename it"

@@ -7,7 +7,6 @@ from tfvc.compare import Answers
 from tfvc.data import records
 from tfvc.data.report import Report
 
-_TOP = 20  # of GAP@20, as everywhere
 _SETTABLE = ("train.batch_size",)
 
 
@@ -32,7 +31,7 @@ def answers(run, data="", overrides=(), on_corrupt="stop"):
         for inputs, labels, names in records.batches(
             source, recipe.train.batch_size, on_corrupt=on_corrupt, report=report
         ):
-            right, share, pairs = topk.summary(labels, model.predict_on_batch(inputs), _TOP)
+            right, share, pairs = topk.summary(labels, model.predict_on_batch(inputs), topk.TOP)
             if int(pairs[-1]):
                 raise ValueError(f"{run.path}: {int(pairs[-1])} videos have a prediction that is NaN")
             found.append([np.asarray(x) for x in (right, share, *pairs[:3])])
@@ -50,4 +49,4 @@ def answers(run, data="", overrides=(), on_corrupt="stop"):
             *(column[places] for column in found), np.array(labels, int).reshape(-1, 2)
         )
 
-    return Answers(ids, [""] * len(ids), truth, _TOP, measures)
+    return Answers(ids, [""] * len(ids), truth, topk.TOP, measures)
