@@ -11,7 +11,7 @@ import time
 import browser
 import pytest
 from conftest import ROOT, SHARED
-from test_demo_page import RUNS, make_run
+from pages import RUNS, make_run
 from test_track import clip
 
 pytestmark = pytest.mark.slow
