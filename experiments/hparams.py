@@ -38,10 +38,11 @@ def write(path=results.FILE, out="results/hparams", names=()):
     written = {}
     for a_study in study.named(path, lines, names):
         _check_ours(Path(out) / a_study.name)
+        mine = results.of_study(path, lines, a_study)
         try:
-            runs = runs_of(a_study, results.of_study(path, lines, a_study))
+            runs = runs_of(a_study, mine)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+            raise ValueError(f"{path}: {error}") from None
         if not runs:
             print(f"{path}: {a_study.name}: no run of a row that the study has now")
             continue

@@ -252,13 +252,14 @@ def named(path, lines, names=()):
     """
     there = {line["study"] for line in lines}
     asked = sorted(there & set(names or there))
-    for name in set(asked) - set(available()):
+    known = [name for name in asked if name in available()]
+    for name in sorted(set(asked) - set(known)):
         print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
-    if not set(asked) & set(available()):
+    if not known:
         raise ValueError(
             f"{path}: no line of a study that is here; it has lines of {', '.join(sorted(there))}"
         )
-    yield from (load(name) for name in asked if name in available())
+    yield from map(load, known)
 
 
 def available():

@@ -196,10 +196,7 @@ def test_hparams_of_nothing_is_refused_in_a_line(tmp_path, capsys):
     assert files.shown(RESULTS) in err
     line = results.find(results.some(RESULTS), study="raf_table1", row="late_residual", seed=0)[0]
     for wrong, told in (
-        (
-            {"overrides": ["train.epochs=x"]},
-            "row late_residual, seed 0: its overrides are refused",
-        ),
+        ({"overrides": ["train.epochs=x"]}, "row late_residual, seed 0: its overrides are refused"),
         ({"study": "gone"}, "no line of a study that is here; it has lines of gone"),
         ({"row": "gone"}, "no run of a row that its study has now; nothing was written"),
     ):

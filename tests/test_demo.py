@@ -168,6 +168,9 @@ def _labels(rows):
     return {label for r in rows for label in r["labels"].split(";")}
 
 
+NEXT = f"motion-s0-n24-v{demo.VERSION}"
+
+
 @pytest.fixture(scope="module")
 def after_a_killed_one(tmp_path_factory):
     """A set of seed 0 where another was being drawn: its folder, and what the killed one had left."""
@@ -179,14 +182,14 @@ def after_a_killed_one(tmp_path_factory):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
     left = sorted(root.iterdir())
-    (root / ".motion-s0-n24-v1.77.part").mkdir()  # of the name of the next one, which clears it
+    (root / f".{NEXT}.77.part").mkdir()  # of the name of the next one, which clears it
     return demo.ensure("motion", clips=24, root=root), left
 
 
 def test_a_killed_drawing_leaves_nothing_under_the_final_name(after_a_killed_one):
     folder, left = after_a_killed_one
     assert sorted(path.suffix for path in left) == [".lock", ".part"]
-    assert folder.name == "motion-s0-n24-v1"
+    assert folder.name == NEXT
     kept = [path for path in left if path.suffix == ".part"]  # of another name: left alone
     assert list(folder.parent.glob(".*.part")) == kept
 

@@ -179,22 +179,22 @@ def test_a_refusal_is_one_line_on_page_and_console(server, capfd, monkeypatch):
     address, folder = server
     path = json.loads(posted(address, b"x.mp4", b"no video")[1])[0]
     capfd.readouterr()
-    assert sent(server, 0, None, as_file(folder / "gradio"))["error"] == (
+    assert sent(server, 0, as_file(folder / "gradio"))["error"] == (
         "not a file that was uploaded; upload one"
     )
     assert (folder / "gradio").is_dir() and not list((folder / "uploads").iterdir())
     assert capfd.readouterr().err == "error: not a file that was uploaded; upload one\n"
-    assert not sent(server, 0, None, as_file(path)).get("error")
+    assert not sent(server, 0, as_file(path)).get("error")
     again = "the uploaded clip is gone by now; upload it again"  # another tab's upload of the same bytes
-    assert sent(server, 0, None, as_file(path))["error"] == again
+    assert sent(server, 0, as_file(path))["error"] == again
     assert capfd.readouterr().err == f"error: {again}\n"
     path = json.loads(posted(address, b"y.mp4", b"no video")[1])[0]
-    assert not sent(server, 0, None, as_file(path)).get("error")
-    assert sent(server, 3, None, None, "")["error"].startswith("y.mp4: cannot be opened")
+    assert not sent(server, 0, as_file(path)).get("error")
+    assert sent(server, 3, None, "")["error"].startswith("y.mp4: cannot be opened")
     err = capfd.readouterr().err
     assert err.startswith("error: y.mp4: ") and err.count("\n") == 1
     monkeypatch.setenv("TFVC_DEBUG", "1")
-    assert sent(server, 0, None, as_file(path))["error"] == again
+    assert sent(server, 0, as_file(path))["error"] == again
     err = capfd.readouterr().err
     assert "Traceback" in err and f"ValueError: {again}" in err
 

@@ -135,34 +135,34 @@ def page(desk, max_mb):
     media, spoken, choices = read != ("text",), "text" in read, desk.choices()
     title = f"tfvc: {recipe.model}"
 
-    def ask(number, pick, text):
+    uploads = {}  # session -> number of its uploaded file, which goes with its tab
+
+    def ask(pick, text, request: gr.Request):
+        number = uploads.get(request.session_hash, "")
         with _told(desk.name_of(number, pick)):
             answer = desk.answer(number, pick, text)
         below = latency_html(answer.seconds, desk.answered == 1) + notes_html(answer.notes)
         return labels_html(answer.rows[0]), answer.picture, below
 
-    tabs = {}  # session -> number of its uploaded file, which goes with its tab
-
-    def take(number, uploaded, request: gr.Request):
-        desk.drop(number)
-        with _told():
-            number = tabs[request.session_hash] = desk.take(uploaded)
-        return number, None, gr.Button(interactive=True)
-
-    def drop(number):
-        desk.drop(number)
-        return "", gr.Button(interactive=False)
-
     def left(request: gr.Request):
-        desk.drop(tabs.pop(request.session_hash, ""))
+        desk.drop(uploads.pop(request.session_hash, ""))
 
-    def picked(number, pick):
-        desk.drop(number)
+    def take(uploaded, request: gr.Request):
+        left(request)
         with _told():
-            return "", None, desk.text_of(pick), gr.Button(interactive=bool(pick))
+            uploads[request.session_hash] = desk.take(uploaded)
+        return None, gr.Button(interactive=True)
+
+    def drop(request: gr.Request):
+        left(request)
+        return gr.Button(interactive=False)
+
+    def picked(pick, request: gr.Request):
+        left(request)
+        with _told():
+            return None, desk.text_of(pick), gr.Button(interactive=bool(pick))
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=_SWEEP) as blocks:
-        number = gr.State("")  # of the uploaded file
         gr.HTML(f"<h1>{html.escape(title)}</h1><p>{html.escape(_about(run, recipe))}</p>")
         with gr.Row():
             with gr.Column(scale=2):
@@ -191,12 +191,12 @@ def page(desk, max_mb):
             buttons=["fullscreen"],
         )
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
-        upload.upload(take, [number, upload], [number, pick, button], **quiet)
-        upload.clear(drop, number, [number, button], **quiet)
-        pick.input(picked, [number, pick], [number, upload, text, button], **quiet)
+        upload.upload(take, upload, [pick, button], **quiet)
+        upload.clear(drop, None, button, **quiet)
+        pick.input(picked, pick, [upload, text, button], **quiet)
         button.click(
             ask,
-            [number, pick, text],
+            [pick, text],
             [labels, picture, below],
             api_visibility="private",
             concurrency_limit=1,
