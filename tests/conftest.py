@@ -6,6 +6,7 @@ import http.server
 import os
 import re
 import threading
+from concurrent import futures
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -61,10 +62,38 @@ def light_collector():
     gc.set_threshold(50_000, 20, 50)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def light_stacks():
+    """Each operation of a graph keeps the stack it was made under, for messages that no test reads: a good
+    part of tracing, as pytest's own stack is deep. All keep one, of a thread that has just begun."""
+    from tensorflow.python.util import tf_stack
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        stack = pool.submit(tf_stack.extract_stack).result()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf_stack, "extract_stack", lambda stacklevel=1: stack)
+        yield
+
+
+@pytest.fixture(scope="session")
+def kept_kernels():
+    """Each seed empties TensorFlow's cache of kernels, and each operation makes its own anew: a fifth of a
+    test file that seeds each network. Nothing here draws by a kernel's own state; Keras' draws have none."""
+    from tensorflow.python import pywrap_tfe
+
+    clear = pywrap_tfe.TFE_ContextClearCaches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda context: None)
+        yield clear
+
+
 @pytest.fixture(scope="module", autouse=True)
-def collected():
+def collected(kept_kernels):
     """But what a file has left goes before the next: three processes share 24 GB."""
+    from tensorflow.python.eager import context
+
     yield
+    kept_kernels(context.context()._handle)
     gc.collect()
 
 
