@@ -89,12 +89,14 @@ def kept_kernels():
 
 @pytest.fixture(scope="module", autouse=True)
 def collected(kept_kernels):
-    """But what a file has left goes before the next: three processes share 24 GB."""
+    """But what a file has left goes before the next: three processes share 24 GB. What stays then stays for
+    good, and is not walked over again by the collector, which Keras calls for each training."""
     from tensorflow.python.eager import context
 
     yield
     kept_kernels(context.context()._handle)
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
