@@ -94,6 +94,7 @@ def collected(kept_kernels):
     from tensorflow.python.eager import context
 
     yield
+    context.ensure_initialized()  # a file may have computed nothing
     kept_kernels(context.context()._handle)
     gc.collect()
     gc.freeze()
