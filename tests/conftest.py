@@ -75,29 +75,27 @@ def light_stacks():
         yield
 
 
-@pytest.fixture(scope="session")
-def kept_kernels():
-    """Each seed empties TensorFlow's cache of kernels, and each operation makes its own anew: a fifth of a
-    test file that seeds each network. Nothing here draws by a kernel's own state; Keras' draws have none."""
-    from tensorflow.python import pywrap_tfe
-
-    clear = pywrap_tfe.TFE_ContextClearCaches
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda context: None)
-        yield clear
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """But what a file has left goes before the next: three processes share 24 GB. What stays then stays for
+    good, and is not walked over again by the collector, which Keras calls for each training."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def collected(kept_kernels):
-    """But what a file has left goes before the next: three processes share 24 GB. What stays then stays for
-    good, and is not walked over again by the collector, which Keras calls for each training."""
+def kept_kernels(collected):
+    """Each seed empties TensorFlow's cache of kernels, and each operation makes its own anew: a fifth of a
+    test file that seeds each network. It is emptied once a file, before its garbage goes. Nothing here draws
+    by a kernel's own state; Keras' draws have none."""
+    from tensorflow.python import pywrap_tfe
     from tensorflow.python.eager import context
 
-    yield
-    context.ensure_initialized()  # a file may have computed nothing
-    kept_kernels(context.context()._handle)
-    gc.collect()
-    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda handle: None)
+        yield
+    context.context().clear_kernel_cache()
 
 
 @pytest.fixture(scope="module", autouse=True)
