@@ -252,7 +252,7 @@ def named(path, lines, names=()):
     """
     there = {line["study"] for line in lines}
     asked = sorted(there & set(names or there))
-    known = [name for name in asked if name in available()]
+    known = sorted(set(asked) & set(available()))
     for name in sorted(set(asked) - set(known)):
         print(f"{path}: its lines of {name!r} are left out: experiments/studies has no such study now")
     if not known:
