@@ -216,6 +216,22 @@ def serve(tmp_path):
         server.server_close()
 
 
+def _roomy(call):
+    return call()
+
+
+# Python keeps the frames of calls in pieces of 16 KB, and asks the system anew for each that it enters: the
+# deep stacks of tracing end about such a border 200 000 times in a file. A piece is no less than a power of
+# two that holds the frame it begins with: after one of 320 KB, 192 KB are left for all that is called.
+_roomy.__code__ = _roomy.__code__.replace(co_stacksize=40_000)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    runner = item.config.pluginmanager.get_plugin("runner")
+    return _roomy(lambda: runner.pytest_runtest_protocol(item, nextitem))
+
+
 def pytest_collection_modifyitems(items):
     """Files with slow tests first: else one process is left alone with such a file at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
