@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 import tfvc
-from tfvc import files, names, recipe
+from tfvc import files, names, recipe, start
 
 
 class _Whole(flags.IntegerParser):
@@ -169,6 +169,7 @@ def launch(prog, values, doc, run, argv=None, paths=False, memory=_MEMORY):
     """
     # Before TensorFlow is imported: without a GPU its start prints lines that look like errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    start.spare()
     argv = list(sys.argv[1:] if argv is None else argv)
     status = _guarded(prog, values, doc, argv, run, paths, memory)
     try:

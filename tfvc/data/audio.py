@@ -6,7 +6,6 @@ import math
 import av
 import numpy as np
 from av.error import FFmpegError
-from scipy.signal import firwin, resample_poly
 
 from tfvc.data.video import (
     MAX_SECONDS,
@@ -217,6 +216,8 @@ class Track(_Listener):
         common = math.gcd(self.rate, self._file_rate)
         up, down = self.rate // common, self._file_rate // common
         if up != down:
+            from scipy.signal import resample_poly  # half a second: commands on pictures alone do without
+
             second = resample_poly(second, up, down, window=_low_pass(up, down))
         self._kept += second[: self.samples].astype("float32").tobytes()
         self._count += 1
@@ -339,6 +340,8 @@ def _values(frame):
 @functools.lru_cache(4)
 def _low_pass(up, down):
     """The filter that `resample_poly` would draw anew for each second."""
+    from scipy.signal import firwin
+
     widest = max(up, down)
     return firwin(20 * widest + 1, 1 / widest, window=("kaiser", 5.0))
 
