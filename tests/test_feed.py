@@ -6,7 +6,7 @@ import pytest
 from made import ROW, make_records, recipe
 
 from tfvc import workdir
-from tfvc.data import shards
+from tfvc.data import pipeline, shards
 from tfvc.feed import Feed
 
 
@@ -37,3 +37,15 @@ def test_replicas_share_a_batch_equally_and_what_is_left_out_is_said(records, ca
     assert "1 training clips make no equal parts for 2 replicas and are dropped in each epoch" in out
     with pytest.raises(ValueError, match="16 replicas share a batch of 8; expected at least one clip each"):
         Feed(recipe(), facts, split, 0, replicas=16)
+
+
+def test_the_first_batches_are_made_once_and_any_step_can_be_asked_for_again(records, monkeypatch):
+    ids, made = shards.read_manifest(records).ids, []
+    original = pipeline.train_batches
+    monkeypatch.setattr(
+        pipeline, "train_batches", lambda *a, **k: made.append(k["first_step"]) or original(*a, **k)
+    )
+    facts = workdir.Facts("set", "", records, ["left", "right"], [replace(ROW, shape=(4, 6))])
+    feed = Feed(recipe(), facts, {"train": ids[:16], "validation": [], "test": ids[30:]}, 0)
+    runs = [[y.numpy().tolist() for _, y in feed.training(k).take(4 - k)] for k in (0, 2, 0)]
+    assert made == [0, 2, 0] and runs[0] == runs[2] and runs[0][2:] == runs[1]

@@ -53,11 +53,13 @@ class Feed:
         self._whole = recipe.train.drop_remainder and len(self._held) >= self.batch
         if recipe.train.drop_remainder and not self._whole:
             facts.say(f"validation: {len(self._held)} clips are less than a batch, so none is dropped")
-        self.steps = self._endless(0)[1]
+        self._first, self.steps = self._endless(0)
 
     def training(self, first_step):
         """Infinite, shuffled as the recipe says, from a step on."""
-        return self._endless(first_step)[0]
+        # The first is not made twice, nor kept beside another: its records may fill data.cache_mb of memory.
+        first, self._first = None if first_step else self._first, None
+        return first or self._endless(first_step)[0]
 
     def validation(self):
         """One pass over the validation part, or over the test part where there is none."""
