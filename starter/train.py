@@ -325,7 +325,8 @@ def _batches(settings, size, drop_remainder, report, share):
     if "num_readers" in getattr(settings, "given", ()):
         options.threading.private_threadpool_size = settings.num_readers
     weighted = 4 if settings.use_label_weights else 3
-    return batches.map(lambda *batch: (*batch[:2], *batch[3:weighted])).with_options(options)
+    chosen = tf.autograph.experimental.do_not_convert(lambda *batch: (*batch[:2], *batch[3:weighted]))
+    return batches.map(chosen).with_options(options)
 
 
 def main(argv=None):

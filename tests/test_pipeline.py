@@ -1,6 +1,7 @@
 """From shards to batches: exact order, exact resume, read once where it fits, clear words where it breaks."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -279,3 +280,16 @@ def test_the_shuffle_is_fair_where_the_records_fit(source):
     epochs = np.array([_clips(batch) for batch in dataset.take(60)])
     assert steps == 1 and len(set(epochs[:, 0])) > 12  # 60 draws of 23: 21 different ones on average
     assert np.abs(epochs.mean(0) - 11).max() < 4  # no place prefers early or late clips: 4 is 4.7 sigma
+
+
+@pytest.mark.parametrize("make", [pipeline.batches, pipeline.train_batches])
+def test_autograph_does_not_look_through_the_source(make, source, monkeypatch):
+    callers, parse = [], schema.parse_batch
+
+    def seen(*given):
+        callers.append(sys._getframe(1).f_code.co_filename)  # of what AutoGraph makes: a file of its own
+        return parse(*given)
+
+    monkeypatch.setattr(schema, "parse_batch", seen)
+    make(source, 2, **({"shuffle": True, "drop_remainder": True} if make is pipeline.train_batches else {}))
+    assert callers == [pipeline.__file__]

@@ -43,6 +43,7 @@ class DataWait:
         self.seconds = 0.0
         self._start = 0.0
 
+    @tf.autograph.experimental.do_not_convert
     def wrap(self, dataset):
         """The same batches, timed."""
 

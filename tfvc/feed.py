@@ -96,6 +96,7 @@ class Feed:
             share=self._share,
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _once(self, ids, drop_remainder=False, **options):
         dataset = pipeline.batches(self._source(ids), self.batch, drop_remainder=drop_remainder, **options)
         count = len(ids) // self.batch if drop_remainder else -(-len(ids) // self.batch)

@@ -1,6 +1,7 @@
 """From shards to batches. The order is a function of the seed and the epoch, and of nothing else.
 
-Records stay serialised, in their stored dtype, until a whole batch is parsed at once.
+Records stay serialised, in their stored dtype, until a whole batch is parsed at once. No branch of Python's
+hangs on a tensor here, so AutoGraph is told not to look for one: that takes a second at each start.
 """
 
 import contextlib
@@ -46,6 +47,7 @@ class _Opened:
     classes: list  # the manifest's
 
 
+@tf.autograph.experimental.do_not_convert
 def train_batches(
     source,
     batch_size,
@@ -195,6 +197,7 @@ def feature_statistics(source, name="frames", batch_size=16):
     return np.float32(mean), np.float32(squares / count)
 
 
+@tf.autograph.experimental.do_not_convert
 def _pass(source, batch_size, drop_remainder, cache_mb, take):
     opened = _open(source)
     if _bytes(opened) <= cache_mb << 20:

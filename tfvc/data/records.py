@@ -53,6 +53,7 @@ class Records:
     segment_size: int = 0
 
 
+@tf.autograph.experimental.do_not_convert
 def batches(
     records,
     batch_size,

@@ -1,5 +1,7 @@
 """What a run on records by pattern is fed. It has the face of `tfvc.feed.Feed`."""
 
+import tensorflow as tf
+
 from tfvc.data import records
 from tfvc.data.report import Report
 from tfvc.data.sharing import ALONE, sharers
@@ -53,6 +55,7 @@ class Feed:
         """Around whatever reads the batches: what is damaged is named."""
         return records.readable()
 
+    @tf.autograph.experimental.do_not_convert
     def _pairs(self, part, **options):
         return self.batches(part, **options).map(lambda inputs, labels, ids: (inputs, labels))
 
