@@ -13,6 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 
+from tfvc import start
+
+start.spare()  # as commands do
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("TFVC_SHARED") or ROOT.parent / "shared").resolve()
 _ABSENT = "needs ../shared (TFVC_SHARED), which is absent: "
