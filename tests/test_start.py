@@ -1,9 +1,12 @@
 """A command's start: what the import of TensorFlow and Keras is spared."""
 
+import copy
 import gc
 import importlib
 import subprocess
 import sys
+import threading
+from concurrent import futures
 
 import pytest
 from conftest import ROOT
@@ -36,14 +39,21 @@ def test_nothing_needless_is_imported_or_collected_and_all_is_there_afterwards()
     assert done.stdout.startswith("tf.Tensor(3.0") and done.stdout.endswith(" 1\n")
 
 
-@pytest.mark.parametrize("package", start._SPARING)
-def test_packages_are_missed_only_while_it_is_being_imported(package, monkeypatch):
+def test_packages_are_missed_only_by_the_thread_that_imports():
     finder = start._Finder()
-    assert finder.find_spec("pandas") is None and finder.find_spec(package)
-    monkeypatch.setattr(sys.modules[package].__spec__, "_initializing", True, raising=False)
-    assert finder.find_spec("numpy") is finder.find_spec(package) is None
+    assert finder.find_spec("pandas") is finder.find_spec("numpy") is None
+    finder.importer = threading.get_ident()
+    assert finder.find_spec("numpy") is None
     with pytest.raises(ModuleNotFoundError, match="pandas: spared for a quicker start"):
         finder.find_spec("pandas")
+    with futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(finder.find_spec, "pandas").result() is None
+
+
+@pytest.mark.parametrize("package", start._SPARING)
+def test_a_spec_can_be_copied_and_tells_its_source(package):
+    spec = copy.deepcopy(start._Finder().find_spec(package))
+    assert spec.loader.get_source(package) and spec.name == package
 
 
 @pytest.mark.parametrize("collects", [True, False])
@@ -59,6 +69,6 @@ def test_a_package_that_fails_leaves_the_collector_as_it_was(collects, monkeypat
     try:
         with pytest.raises(ImportError, match="1"):
             importlib.import_module("broken_package")
-        assert gc.isenabled() is collects
+        assert gc.isenabled() is collects and sys.meta_path[0].importer is None
     finally:
         gc.enable()
