@@ -15,7 +15,7 @@ import pytest
 
 from tfvc import start
 
-start.spare()  # as commands do
+start.spare()  # as commands do: TensorFlow is frozen as soon as it is imported
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("TFVC_SHARED") or ROOT.parent / "shared").resolve()
 _ABSENT = "needs ../shared (TFVC_SHARED), which is absent: "
@@ -58,8 +58,6 @@ def own_cache(tmp_path_factory):
 def light_collector():
     """Hundreds of small networks are traced for a few steps each; the garbage collector's walks over all of
     TensorFlow are a good part of that."""
-    import tensorflow  # noqa: F401 - frozen with the rest
-
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

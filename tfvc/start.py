@@ -1,5 +1,6 @@
 """A quicker start of commands: TensorFlow and Keras come with less, and without the garbage collector."""
 
+import functools
 import gc
 import importlib.abc
 import importlib.machinery
@@ -37,33 +38,19 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec and spec.loader:
-            spec.loader = _Loader(spec.loader, self)
+            spec.loader.exec_module = functools.partial(self._undisturbed, spec.loader.exec_module)
         return spec
 
-
-class _Loader(importlib.abc.Loader):
-    """A package's own loader, without the collector: it would walk over half a million objects that stay,
-    again and again, for a fifth of a short run's time."""
-
-    def __init__(self, loader, finder):
-        self._loader, self._finder = loader, finder
-
-    def __getattr__(self, name):  # sources and resources
-        if name.startswith("_"):  # as while a copy is made, which has no loader yet
-            raise AttributeError(name)
-        return getattr(self._loader, name)
-
-    def create_module(self, spec):
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module):
-        stood, around = not gc.isenabled(), self._finder.importer
-        self._finder.importer = threading.get_ident()
+    def _undisturbed(self, execute, module):
+        """Without the collector, which would walk over half a million objects that stay, again and again, for
+        a fifth of a short run's time."""
+        enabled, around = gc.isenabled(), self.importer  # TensorFlow imports Keras
+        self.importer = threading.get_ident()
         gc.disable()
         try:
-            self._loader.exec_module(module)
+            execute(module)
         finally:
-            self._finder.importer = around
-            if not stood:
+            self.importer = around
+            if enabled:
                 gc.enable()
         gc.freeze()
