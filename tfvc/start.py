@@ -8,15 +8,16 @@ import sys
 import threading
 
 # Keras' wrappers of scikit-learn, its galleries of pictures and its data frames: no command uses them, and
-# importing these takes as long again as two thirds of TensorFlow.
-_SPARED = ("matplotlib", "pandas", "sklearn")
-_SPARING = ("tensorflow", "keras")
+# importing these takes as long again as two thirds of TensorFlow. Nor does any convert JAX to TensorFlow.
+_NEEDLESS = {"matplotlib", "pandas", "sklearn"}
+_SPARED = {"tensorflow": _NEEDLESS | {"jax"}, "keras": _NEEDLESS}  # by what imports them
 
 
 def spare():
     """From now on, what takes time where TensorFlow and Keras are imported is spared: scikit-learn, pandas
-    and Matplotlib are not found by them then, as where they are not installed (before and afterwards whoever
-    imports these has them); and the garbage collector stands still, and never looks at what was imported.
+    and Matplotlib are not found by them then, nor JAX unless it is Keras' backend, as where they are not
+    installed (before and afterwards whoever imports these has them); and the garbage collector stands still,
+    and never looks at what was imported.
 
     For processes that run a command: `keras.wrappers`, and data frames given to `fit`, do without.
 
@@ -29,12 +30,13 @@ def spare():
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    importer = None  # the thread that imports one of _SPARING: others find what they ask for
+    # The thread that imports one of the two, and what it does not find: others find what they ask for.
+    importer, hidden = None, frozenset()
 
     def find_spec(self, name, path=None, target=None):
-        if name in _SPARED and self.importer == threading.get_ident():
+        if name in self.hidden and self.importer == threading.get_ident():
             raise ModuleNotFoundError(f"{name}: spared for a quicker start (tfvc.start)", name=name)
-        if name not in _SPARING:
+        if name not in _SPARED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec and spec.loader:
@@ -44,13 +46,14 @@ class _Finder(importlib.abc.MetaPathFinder):
     def _undisturbed(self, execute, module):
         """Without the collector, which would walk over half a million objects that stay, again and again, for
         a fifth of a short run's time."""
-        enabled, around = gc.isenabled(), self.importer  # TensorFlow imports Keras
-        self.importer = threading.get_ident()
+        enabled, around = gc.isenabled(), (self.importer, self.hidden)  # TensorFlow imports Keras
+        self.importer, self.hidden = threading.get_ident(), _SPARED[module.__name__]
         gc.disable()
         try:
             execute(module)
         finally:
-            self.importer = around
+            # Once Keras has asked for TensorFlow, that is its backend: it will not need JAX.
+            self.importer, self.hidden = around[0], around[1] and around[1] | self.hidden
             if enabled:
                 gc.enable()
         gc.freeze()
