@@ -13,6 +13,7 @@ A `tf.train.SequenceExample` of a context alone is, byte for byte, a `tf.train.E
 that of YouTube-8M's video-level, frame-level and segment records.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -198,7 +199,25 @@ def checked(value, right, message):
 
 
 def _parse(serialized, rows, extra):
-    """Inputs and lengths of the rows, and the context with `id` and what `extra` asks for."""
+    """Inputs and lengths of the rows, and the context with `id` and what `extra` asks for.
+
+    In a graph it is one call of a function that is traced once: a run has half a dozen pipelines.
+    """
+    if tf.executing_eagerly():
+        return _parsed(serialized, rows, extra)
+    return _traced(tuple(rows), tuple(extra.items()), serialized.shape[0])(serialized)
+
+
+@functools.lru_cache(64)
+def _traced(rows, extra, batch):
+    @tf.function(input_signature=[tf.TensorSpec([batch], tf.string)], autograph=False)
+    def parse(serialized):
+        return _parsed(serialized, rows, dict(extra))
+
+    return parse
+
+
+def _parsed(serialized, rows, extra):
     vectors = [row for row in rows if len(row.shape) == 1]
     streams = [row for row in rows if len(row.shape) > 1]
     text = tf.io.FixedLenFeature([], tf.string, "")
@@ -267,7 +286,7 @@ def _numbers(strings, row, size):
 
 
 def _label(multi_label):
-    return tf.io.VarLenFeature(tf.int64) if multi_label else tf.io.FixedLenFeature([], tf.int64, -1)
+    return tf.io.VarLenFeature(tf.int64) if multi_label else tf.io.FixedLenFeature((), tf.int64, -1)
 
 
 def _same(a, b):
