@@ -57,10 +57,16 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def light_collector():
     """Hundreds of small networks are traced for a few steps each; the garbage collector's walks over all of
-    TensorFlow are a good part of that."""
+    TensorFlow are a good part of that, and so are those that Keras asks for before each training."""
+    import keras
+
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    clear = functools.partial(keras.utils.clear_session, free_memory=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.utils, "clear_session", clear)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,7 +85,7 @@ def light_stacks():
 @pytest.fixture(scope="module", autouse=True)
 def collected():
     """But what a file has left goes before the next: three processes share 24 GB. What stays then stays for
-    good, and is not walked over again by the collector, which Keras calls for each training."""
+    good, and is not walked over again."""
     yield
     gc.collect()
     gc.freeze()
