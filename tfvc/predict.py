@@ -187,17 +187,17 @@ def _timed_streams(recipe):
 
 def _compiled(whole, rows, scores_of, scored):
     """A function of inputs: the model's `scores` if `scored`, and its `attention` by `scores_of` if any."""
+    import keras
     import tensorflow as tf
 
-    model = workdir.classifier_of(whole)
+    outputs = {"scores": workdir.probabilities_of(whole)} if scored else {}
     attention = scores_of(whole) if scores_of else None
+    outputs |= {"attention": attention.output} if attention else {}
+    if not outputs:
+        return None
+    model = keras.Model(whole.input, outputs)  # of both at once: what they share runs once
     spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in rows}
-
-    def call(inputs):
-        outputs = {"scores": model(inputs, training=False)} if scored else {}
-        return outputs | ({"attention": attention(inputs, training=False)} if attention else {})
-
-    return tf.function(call, input_signature=[spec], autograph=False)
+    return tf.function(lambda given: model(given, training=False), input_signature=[spec], autograph=False)
 
 
 def _made_by(run, recipe):
