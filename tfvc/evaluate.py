@@ -246,8 +246,8 @@ def _answer(run, model):
     """A function: a batch of inputs as arrays -> (labels (B, C) or None, scores (B, C))."""
     if second_stage.decides(run):
         return second_stage.decide(run, model)
-    model = workdir.classifier_of(model)
-    return lambda inputs: (None, model.predict_on_batch(inputs))
+    found = second_stage.as_function(run, model)  # Keras would trace it again for a smaller last batch
+    return lambda inputs: (None, found(inputs)["probabilities"])
 
 
 def _predicted(answer, source, batch_size):

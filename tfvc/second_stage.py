@@ -31,7 +31,7 @@ def fit(run, model, train, validation, notes=print):
             threshold to be tuned.
         notes: function of a line that the run should keep.
     """
-    stage, network = run.recipe.second_stage, _network(run, model)
+    stage, network = run.recipe.second_stage, as_function(run, model)
     for name in _MADE:  # of other settings
         (run.path / name).unlink(missing_ok=True)
     if stage.name == "svm":
@@ -125,7 +125,7 @@ def decide(run, model):
     Raises:
         FileNotFoundError, ValueError: a file of its second stage is gone or damaged.
     """
-    network, decision = _network(run, model), _decision(run)
+    network, decision = as_function(run, model), _decision(run)
     return lambda inputs: decision(network(inputs))
 
 
@@ -183,7 +183,7 @@ def measures(run, model, dataset):
     Returns:
         two dicts, of `tfvc.multilabel.measures`; in a run with one label a clip, of `accuracy`.
     """
-    found, truth = _over(_network(run, model), dataset)
+    found, truth = _over(as_function(run, model), dataset)
     alone = replace(run.recipe.second_stage, name="none", thresholds="none")
     network = replace(run, recipe=replace(run.recipe, second_stage=alone))
     results = []
@@ -208,7 +208,7 @@ def vectors_of(run, parts=("train", "test")):
     from tfvc.data import pipeline
 
     with_vector, found = replace(run.recipe.second_stage, name="svm"), {}
-    network = _network(replace(run, recipe=replace(run.recipe, second_stage=with_vector)), run.model())
+    network = as_function(replace(run, recipe=replace(run.recipe, second_stage=with_vector)), run.model())
     for part in parts:
         source = evaluate.clips_of(run, run.recipe, part=part)[0]
         with pipeline.readable(source.folder):
@@ -249,7 +249,7 @@ def _with_vector(model):
     return keras.Model(model.input, {**given, "vector": vector})
 
 
-def _network(run, model):
+def as_function(run, model):
     """A function: inputs -> `probabilities` (B, C) and, where a second stage reads it, `vector` (B, D)."""
     import tensorflow as tf
 
@@ -267,7 +267,7 @@ def _network(run, model):
 
 
 def _decision(run):
-    """A function: what `_network` gives -> labels and scores (B, C), as `decide` tells."""
+    """A function: what `as_function` gives -> labels and scores (B, C), as `decide` tells."""
     import numpy as np
 
     stage, limits, several = load(run), thresholds(run), run.facts.multi_label
