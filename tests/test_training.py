@@ -126,6 +126,27 @@ def test_the_saved_models_are_bare_and_the_best_is_of_the_best_epoch(tmp_path):
     )
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_measuring_goes_through_the_data_once(known, monkeypatch):
+    opened, (inputs, labels) = [], arrays()
+
+    def iterate(dataset, old=tf.data.Dataset.__iter__):
+        opened.append(dataset)
+        return old(dataset)
+
+    data = tf.data.Dataset.from_tensor_slices(({"frames": inputs}, labels)).batch(8)  # 8, 8 and 4
+    if not known:
+        data = data.filter(lambda *_: True)
+    model = network()
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", iterate)
+        found = training.measure(model, data, TRAIN)
+    assert found["clips"] == len(inputs)
+    assert not known or len(opened) == 1  # else Keras opens it once more to see the end
+    answers = model.predict_on_batch(inputs).argmax(1)
+    assert found["accuracy"] == pytest.approx(np.mean(answers == labels.argmax(1)))
+
+
 def test_early_stopping_counts_epochs_without_a_better_value(tmp_path, capsys):
     frozen = replace(TRAIN, epochs=9, patience=2, learning_rate=0.0)
     progress = fit(tmp_path, frozen)[1]

@@ -151,9 +151,12 @@ def evaluated(model, dataset, measures):
     Raises:
         ValueError: no clip has a label, so that a ranking has nothing to find.
     """
-    with warnings.catch_warnings():  # how many batches a pattern of records gives is not known before
+    count = int(dataset.cardinality())  # below 0: not known before, as of a pattern of records
+    # Of a count that it knows, Keras begins a second pass at the end of the first, and drops it.
+    given = {"x": dataset.repeat(), "steps": count} if count > 0 else {"x": dataset}
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
-        values = model.evaluate(dataset, verbose=0, return_dict=True)
+        values = model.evaluate(**given, verbose=0, return_dict=True)
     rankings = [measure.ranking for measure in measures if hasattr(measure, "ranking")]
     if any(ranking.positives is None or not ranking.positives.any() for ranking in rankings):
         raise ValueError(
