@@ -7,15 +7,18 @@ trains the runs that are worth comparing, and measures them so."""
 
 from absl import flags
 
-from tfvc import cli, evaluate, files, names, recipe, workdir
+from tfvc import cli, evaluate, files, names, recipe, second_stage, workdir
 
 
-def accuracy(run, without=""):
-    """Accuracy of a run's test part.
+def accuracies(run, missing):
+    """Accuracy of a run's test part, measured once for each of the streams named.
 
     Args:
         run: `tfvc.workdir.Run`, finished.
-        without: a stream whose rows are made zeros; "" = none.
+        missing: streams whose rows are made zeros, one at a time; "" = none is.
+
+    Returns:
+        list of float, in the same order.
 
     Raises:
         ValueError: the model reads no such stream, or its clips have several labels.
@@ -25,21 +28,24 @@ def accuracy(run, without=""):
     from tfvc.data import pipeline
 
     read = [row.name for row in run.facts.features]
-    if without and without not in read:
-        raise ValueError(f"{run.path}: its model reads {','.join(read)}; expected a run that reads {without}")
+    for name in missing:
+        if name and name not in read:
+            raise ValueError(
+                f"{run.path}: its model reads {','.join(read)}; expected a run that reads {name}"
+            )
     if run.facts.multi_label:
         raise ValueError(f"{run.path}: clips with several labels; expected a run whose clips have one each")
-    model = run.classifier()
+    network = second_stage.as_function(run, run.model())
     source, _ = evaluate.clips_of(run, run.recipe)
-    right = clips = 0
+    right, clips = np.zeros(len(missing), int), 0
     with pipeline.readable(source.folder):
         for inputs, labels, _ in pipeline.batches(source, run.recipe.train.batch_size):
-            if without:
-                inputs = {**inputs, without: np.zeros_like(inputs[without])}
-            guess = np.argmax(model.predict_on_batch(inputs), axis=1)
-            right += int(np.sum(guess == np.argmax(labels, axis=1)))
-            clips += len(guess)
-    return right / clips
+            for k, name in enumerate(missing):
+                given = {**inputs, name: np.zeros_like(inputs[name])} if name else inputs
+                guess = np.argmax(network(given)["probabilities"], axis=1)
+                right[k] += np.sum(guess == np.argmax(labels, axis=1))
+            clips += len(labels)
+    return [float(value) for value in right / clips]
 
 
 def further(folder):
@@ -54,11 +60,9 @@ def further(folder):
     run = workdir.load(folder)
     read = {row.name for row in run.facts.features}
     known = set().union(*names.literal(run.recipe.model, "STREAMS").values())
-    return {
-        f"without_{name}": accuracy(run, name if name in read else "")
-        for name in recipe.STREAMS
-        if name in known
-    }
+    streams = [name for name in recipe.STREAMS if name in known]
+    found = accuracies(run, [name if name in read else "" for name in streams])
+    return {f"without_{name}": value for name, value in zip(streams, found, strict=True)}
 
 
 def compare(folders, stream):
@@ -80,8 +84,7 @@ def compare(folders, stream):
         raise ValueError("--workdir: expected folders of runs, as --workdir=runs/a,runs/b")
     rows = []
     for folder in folders:
-        run = workdir.load(folder)
-        whole, without = accuracy(run), accuracy(run, stream)
+        whole, without = accuracies(workdir.load(folder), ["", stream])
         rows.append({"run": str(folder), "whole": whole, "without": without, "loss": whole - without})
     means = {key: sum(row[key] for row in rows) / len(rows) for key in ("whole", "without", "loss")}
     return [*rows, {"run": f"mean of {len(rows)}", **means}]

@@ -294,4 +294,4 @@ def test_predict_prints_the_labels(spoken, tmp_path, capsys):
 
 def test_accuracy_without_a_stream_is_of_clips_with_one_label(measured):
     with pytest.raises(ValueError, match="clips with several labels; expected a run whose clips have one"):
-        missing_stream.accuracy(workdir.load(measured))
+        missing_stream.accuracies(workdir.load(measured), [""])
