@@ -12,6 +12,8 @@ import time
 import traceback
 from dataclasses import dataclass
 
+from tfvc import start
+
 _PIPE = 1 << 20  # bytes of output that wait in a pipe until they are read
 _SECONDS = 300  # a child that takes longer hangs
 _IMPORTS = ("tensorflow", "keras", "sklearn.svm", "matplotlib.figure", "av", "tfvc.data.ahead")
@@ -23,6 +25,7 @@ def prepare():
     """Imports what the commands take long to import. Nothing of TensorFlow may be called before a fork."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    start.spare()
     for name in _IMPORTS:
         importlib.import_module(name)
     gc.freeze()  # the children need not look at all this once more

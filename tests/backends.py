@@ -3,8 +3,11 @@
 The child's part is `main`: networks, weights and inputs come from a folder, what it found goes there.
 """
 
+import contextlib
+import gc
 import json
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -22,6 +25,13 @@ OPTIMIZERS = {
 }
 # TensorFlow is quicker without a graph, which would be traced for seconds and run once.
 EAGER = keras.backend.backend() == "tensorflow"
+# The weights that a network draws when it is built are replaced at once: JAX would compile a kernel for each
+# shape of them.
+_RNG = np.random.default_rng(0)
+_DRAWS = {
+    "uniform": lambda key, shape, dtype, minval, maxval: _RNG.uniform(minval, maxval, shape).astype(dtype),
+    "normal": lambda key, shape, dtype: _RNG.normal(size=shape).astype(dtype),
+}
 
 
 class Around(keras.Model):
@@ -48,15 +58,17 @@ def build(spec):
     return names.load("models", spec["model"]).build_model(rows, spec["classes"], **spec["args"])
 
 
-def measure(spec, given):
+def measure(spec, given, building=contextlib.nullcontext):
     """Arrays by name: outputs outside training, then loss and all weights after a step of each optimiser.
 
     Args:
         spec: as `build` reads it; "optimizers": of the steps, "loss": of them.
         given: arrays, "weight/<i>" by position, "input/<name>", "target" and, where a step reads other
             inputs than the outputs are of, "train/<name>".
+        building: makes a context, in which the network is built.
     """
-    net = build(spec)
+    with building():
+        net = build(spec)
     weights = _of(given, "weight/")
     assert len(weights) == len(net.weights), f"{net.name}: {len(weights)} weights for {len(net.weights)}"
     weights = [weights[str(i)] for i in range(len(weights))]
@@ -107,10 +119,17 @@ def read(path):
 
 
 def main(folder):
-    """Measures every network of `specs.json`."""
+    """Measures every network of `specs.json`, with few walks of the garbage collector."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     specs = json.loads((folder / "specs.json").read_text(encoding="utf-8"))
     given = read(folder / "given.npz")
-    write(folder / "found.npz", {name: measure(spec, given[name]) for name, spec in specs.items()})
+
+    def building():
+        return mock.patch.multiple("jax.random", **_DRAWS)
+
+    found = {name: measure(spec, given[name], building) for name, spec in specs.items()}
+    write(folder / "found.npz", found)
     loaded = sorted(name for name, module in sys.modules.items() if module and name.startswith("tensorflow"))
     about = {"backend": keras.backend.backend(), "tensorflow": loaded}
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")

@@ -166,6 +166,9 @@ def light():
 
 
 def child(folder, strategy, chosen):
+    from tfvc.start import spare
+
+    spare()  # as commands do
     from tfvc import strategy as strategies
     from tfvc.layers import SampleFrames
     from tfvc.workers import Crew

@@ -166,6 +166,8 @@ def _drawn(name, shape, dtype, rng):
 CHILD = """
 import pathlib, sys
 sys.modules["tensorflow"] = None
+from tfvc import start
+start.spare()
 import backends
 backends.main(pathlib.Path(sys.argv[1]))
 """

@@ -104,6 +104,8 @@ def test_the_statistics_of_half_precision_are_float32():
 
 
 _TWO_REPLICAS = """
+from tfvc import start
+start.spare()
 import keras, numpy as np, tensorflow as tf
 import tfvc.strategy
 from tfvc.layers import FiLMedResidualBlock, SlimBatchNormalization

@@ -61,6 +61,8 @@ def test_the_step_that_finds_no_more_data_does_not_count():
 
 REPLICAS = """
 import sys
+from tfvc import start
+start.spare()
 import keras, numpy as np, tensorflow as tf
 from tfvc import strategy
 devices = strategy.scope("cpu:2")
@@ -95,6 +97,8 @@ def test_replicas_sum_their_gradients_and_then_clip():
 
 RUN = """
 import sys
+from tfvc import start
+start.spare()
 from starter import flags, train
 from tfvc import strategy
 values = {name: default for name, (_, default, _) in train.FLAGS.items()} | eval(sys.argv[1])
