@@ -10,8 +10,10 @@ READY = $(VENV)/.ready
 SEED ?= 0
 DEMO_RUN ?= runs/demo-seed$(SEED)
 PYTEST_ARGS ?=
-# One more than two cores: a process that waits for a disk or a child leaves its core to another.
-JOBS ?= 3
+# Two more than two cores: a process that waits for a disk or a child leaves its core to another.
+JOBS ?= 4
+# Tests start a hundred processes, each of which would compile tfvc anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint clean
 

@@ -84,7 +84,7 @@ def light_stacks():
 
 @pytest.fixture(scope="module", autouse=True)
 def collected():
-    """But what a file has left goes before the next: three processes share 24 GB. What stays then stays for
+    """But what a file has left goes before the next: processes share the memory. What stays then stays for
     good, and is not walked over again."""
     yield
     gc.collect()
