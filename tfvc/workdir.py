@@ -58,10 +58,6 @@ class Run:
     facts: Facts
     seed: int
 
-    def classifier(self):
-        """The trained model with one output, the probabilities (B, C); raises as `model`."""
-        return classifier_of(self.model())
-
     def model(self):
         """The trained model with all its outputs. Raises FileNotFoundError where the run has not finished."""
         import keras
