@@ -7,7 +7,7 @@ trains the runs that are worth comparing, and measures them so."""
 
 from absl import flags
 
-from tfvc import cli, evaluate, files, names, recipe, second_stage, workdir
+from tfvc import cli, evaluate, files, inference, names, recipe, workdir
 
 
 def accuracies(run, missing):
@@ -35,7 +35,7 @@ def accuracies(run, missing):
             )
     if run.facts.multi_label:
         raise ValueError(f"{run.path}: clips with several labels; expected a run whose clips have one each")
-    network = second_stage.as_function(run, run.model())
+    network = inference.as_function(run.model())
     source, _ = evaluate.clips_of(run, run.recipe)
     right, clips = np.zeros(len(missing), int), 0
     with pipeline.readable(source.folder):

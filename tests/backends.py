@@ -4,11 +4,11 @@ The child's part is `main`: networks, weights and inputs come from a folder, wha
 """
 
 import contextlib
-import gc
 import json
 import sys
 from unittest import mock
 
+import collector
 import keras
 import numpy as np
 
@@ -120,8 +120,7 @@ def read(path):
 
 def main(folder):
     """Measures every network of `specs.json`, with few walks of the garbage collector."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collector.walk_rarely()
     specs = json.loads((folder / "specs.json").read_text(encoding="utf-8"))
     given = read(folder / "given.npz")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import collector
 import pytest
 
 from tfvc import start
@@ -60,9 +61,7 @@ def light_collector():
     TensorFlow are a good part of that, and so are those that Keras asks for before each training."""
     import keras
 
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collector.walk_rarely()
     clear = functools.partial(keras.utils.clear_session, free_memory=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.utils, "clear_session", clear)

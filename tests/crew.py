@@ -8,7 +8,6 @@ of TensorFlow costs seconds. What it found goes into `FOLDER/STRATEGY/CASE.npz`.
 """
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import collector
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,9 +160,7 @@ def light():
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collector.walk_rarely()
 
 
 def child(folder, strategy, chosen):

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from tfvc import board, cli, encoders, extract, files, multilabel, second_stage, workdir
+from tfvc import board, cli, encoders, extract, files, inference, multilabel, second_stage, workdir
 from tfvc.recipe import check, flatten, key_of, override
 
 _DOC = """Measures a run on its own test part, or on another data set with the same classes (--data).
@@ -246,7 +246,7 @@ def _answer(run, model):
     """A function: a batch of inputs as arrays -> (labels (B, C) or None, scores (B, C))."""
     if second_stage.decides(run):
         return second_stage.decide(run, model)
-    found = second_stage.as_function(run, model)  # Keras would trace it again for a smaller last batch
+    found = inference.as_function(model)
     return lambda inputs: (None, found(inputs)["probabilities"])
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tfvc import cli, encoders, evaluate, extract, files, names, predictions, second_stage, workdir
+from tfvc import cli, encoders, evaluate, extract, files, inference, names, predictions, second_stage, workdir
 from tfvc import explain as explanation
 from tfvc.recipe import key_of, read_by
 
@@ -145,7 +145,7 @@ class Predictor:
         module = names.load("models", run.recipe.model)
         scores_of = getattr(module, "attention_scores", None)
         if scores_of or not self._decide:
-            self._call = _compiled(model, self.rows, scores_of, not self._decide)
+            self._call = _compiled(model, scores_of, not self._decide)
 
     def __call__(self, features, starts):
         """What the model says of windows of one video.
@@ -171,7 +171,7 @@ class Predictor:
                     first = start if row.name in self.timed else 0
                     piece = features.get(row.name, window[:0])[first : first + len(window)]
                     window[: len(piece)] = piece
-            part = {k: v.numpy() for k, v in self._call(inputs).items()} if self._call else {}
+            part = self._call(inputs) if self._call else {}
             if self._decide:
                 part["labels"], part["scores"] = self._decide(inputs)
             parts.append(part)
@@ -185,19 +185,17 @@ def _timed_streams(recipe):
     return ("frames", "audio") if recipe.audio.name == "vggish" else ("frames",)
 
 
-def _compiled(whole, rows, scores_of, scored):
+def _compiled(whole, scores_of, scored):
     """A function of inputs: the model's `scores` if `scored`, and its `attention` by `scores_of` if any."""
     import keras
-    import tensorflow as tf
 
     outputs = {"scores": workdir.probabilities_of(whole)} if scored else {}
     attention = scores_of(whole) if scores_of else None
     outputs |= {"attention": attention.output} if attention else {}
     if not outputs:
         return None
-    model = keras.Model(whole.input, outputs)  # of both at once: what they share runs once
-    spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in rows}
-    return tf.function(lambda given: model(given, training=False), input_signature=[spec], autograph=False)
+    # Of both at once: what they share runs once.
+    return inference.as_function(keras.Model(whole.input, outputs))
 
 
 def _made_by(run, recipe):

@@ -7,7 +7,7 @@ and plain values, see `tfvc.estimators.store`), with `second_stage.thresholds=tu
 import math
 from dataclasses import replace
 
-from tfvc import files, multilabel, workdir
+from tfvc import files, inference, multilabel, workdir
 
 NAME = "second_stage"  # of the files
 _THRESHOLDS = "thresholds.json"
@@ -31,7 +31,7 @@ def fit(run, model, train, validation, notes=print):
             threshold to be tuned.
         notes: function of a line that the run should keep.
     """
-    stage, network = run.recipe.second_stage, as_function(run, model)
+    stage, network = run.recipe.second_stage, _network(run, model)
     for name in _MADE:  # of other settings
         (run.path / name).unlink(missing_ok=True)
     if stage.name == "svm":
@@ -125,7 +125,7 @@ def decide(run, model):
     Raises:
         FileNotFoundError, ValueError: a file of its second stage is gone or damaged.
     """
-    network, decision = as_function(run, model), _decision(run)
+    network, decision = _network(run, model), _decision(run)
     return lambda inputs: decision(network(inputs))
 
 
@@ -183,7 +183,7 @@ def measures(run, model, dataset):
     Returns:
         two dicts, of `tfvc.multilabel.measures`; in a run with one label a clip, of `accuracy`.
     """
-    found, truth = _over(as_function(run, model), dataset)
+    found, truth = _over(_network(run, model), dataset)
     alone = replace(run.recipe.second_stage, name="none", thresholds="none")
     network = replace(run, recipe=replace(run.recipe, second_stage=alone))
     results = []
@@ -208,7 +208,7 @@ def vectors_of(run, parts=("train", "test")):
     from tfvc.data import pipeline
 
     with_vector, found = replace(run.recipe.second_stage, name="svm"), {}
-    network = as_function(replace(run, recipe=replace(run.recipe, second_stage=with_vector)), run.model())
+    network = _network(replace(run, recipe=replace(run.recipe, second_stage=with_vector)), run.model())
     for part in parts:
         source = evaluate.clips_of(run, run.recipe, part=part)[0]
         with pipeline.readable(source.folder):
@@ -249,25 +249,14 @@ def _with_vector(model):
     return keras.Model(model.input, {**given, "vector": vector})
 
 
-def as_function(run, model):
+def _network(run, model):
     """A function: inputs -> `probabilities` (B, C) and, where a second stage reads it, `vector` (B, D)."""
-    import tensorflow as tf
-
-    if run.recipe.second_stage.name != "none":
-        model = _with_vector(model)
-    spec = {row.name: tf.TensorSpec((None, *row.shape), row.dtype) for row in run.facts.features}
-    call = tf.function(
-        lambda inputs: workdir.outputs_of(model, inputs), input_signature=[spec], autograph=False
-    )
-    return lambda inputs: {
-        name: value.numpy()
-        for name, value in call(dict(inputs)).items()
-        if name in ("probabilities", "vector")
-    }
+    call = inference.as_function(model if run.recipe.second_stage.name == "none" else _with_vector(model))
+    return lambda inputs: {k: v for k, v in call(inputs).items() if k in ("probabilities", "vector")}
 
 
 def _decision(run):
-    """A function: what `as_function` gives -> labels and scores (B, C), as `decide` tells."""
+    """A function: what `_network` gives -> labels and scores (B, C), as `decide` tells."""
     import numpy as np
 
     stage, limits, several = load(run), thresholds(run), run.facts.multi_label

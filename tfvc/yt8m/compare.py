@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfvc import bootstrap, evaluate, topk
+from tfvc import bootstrap, evaluate, inference, topk
 from tfvc.compare import Answers
 from tfvc.data import records
 from tfvc.data.report import Report
@@ -24,14 +24,14 @@ def answers(run, data="", overrides=(), on_corrupt="stop"):
         ValueError, FileNotFoundError: as there.
     """
     recipe = evaluate.settable(run.recipe, overrides, _SETTABLE)
-    model = run.model()
+    network = inference.as_function(run.model())
     source = records.Records(data or run.split()["test"], run.facts.features, len(run.facts.classes))
     report, found, ids, truth = Report(), [], [], []
     with records.readable():
         for inputs, labels, names in records.batches(
             source, recipe.train.batch_size, on_corrupt=on_corrupt, report=report
         ):
-            right, share, pairs = topk.summary(labels, model.predict_on_batch(inputs), topk.TOP)
+            right, share, pairs = topk.summary(labels, network(inputs)["probabilities"], topk.TOP)
             if int(pairs[-1]):
                 raise ValueError(f"{run.path}: {int(pairs[-1])} videos have a prediction that is NaN")
             found.append([np.asarray(x) for x in (right, share, *pairs[:3])])

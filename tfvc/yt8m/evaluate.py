@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfvc import board, files, metrics, training
+from tfvc import board, files, inference, metrics, training
 from tfvc import evaluate as of_clips
 from tfvc.data import records
 from tfvc.data.report import Report
@@ -30,7 +30,7 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
         FileNotFoundError: no such records, or a run that has not finished.
     """
     recipe = of_clips.settable(run.recipe, overrides, _SETTABLE)
-    model, kept = run.model(), run.metrics()
+    network, kept = inference.as_function(run.model()), run.metrics()
     if part not in ("train", "validation", "test"):
         raise ValueError(f"part={part!r}: expected train, validation or test")
     split = run.split()
@@ -44,7 +44,7 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
         for inputs, labels, _ in records.batches(
             source, recipe.train.batch_size, on_corrupt=on_corrupt, report=report
         ):
-            predictions = model.predict_on_batch(inputs)
+            predictions = network(inputs)["probabilities"]
             for metric in (*judged, by_class):
                 metric.update_state(labels, predictions)
             curves.update(labels, predictions)
