@@ -117,11 +117,11 @@ def test_the_saved_models_are_bare_and_the_best_is_of_the_best_epoch(tmp_path):
     training.keep(bare, tmp_path, progress, "best")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert not loaded.compiled
-    result = training.measure(loaded, validation(), TRAIN)
+    result = training.Judge(loaded, TRAIN).measure(validation())
     assert result["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
     training.keep(bare, tmp_path, progress, "last")
     last = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert training.measure(last, validation(), TRAIN)["loss"] == pytest.approx(
+    assert training.Judge(last, TRAIN).measure(validation())["loss"] == pytest.approx(
         progress.history[-1]["val_loss"], rel=1e-5
     )
 
@@ -134,17 +134,22 @@ def test_measuring_goes_through_the_data_once(known, monkeypatch):
         opened.append(dataset)
         return old(dataset)
 
-    data = tf.data.Dataset.from_tensor_slices(({"frames": inputs}, labels)).batch(8)  # 8, 8 and 4
-    if not known:
-        data = data.filter(lambda *_: True)
+    def part(clips):
+        data = tf.data.Dataset.from_tensor_slices(({"frames": inputs[:clips]}, labels[:clips])).batch(8)
+        return data if known else data.filter(lambda *_: True)
+
     model = network()
+    judge, whole, less = training.Judge(model, TRAIN), part(20), part(11)  # 8, 8 and 4; 8 and 3
     with monkeypatch.context() as patch:
         patch.setattr(tf.data.Dataset, "__iter__", iterate)
-        found = training.measure(model, data, TRAIN)
-    assert found["clips"] == len(inputs)
-    assert not known or len(opened) == 1  # else Keras opens it once more to see the end
+        found = [judge.measure(data) for data in (whole, whole, less, whole)]
+        model.set_weights([-weight for weight in model.get_weights()])
+        turned = judge.measure(whole)
+    assert not known or len(opened) == 3  # not for each pass
+    assert found[0] == found[1] == found[3] != turned
+    assert [row["clips"] for row in (*found, turned)] == [20, 20, 11, 20, 20]
     answers = model.predict_on_batch(inputs).argmax(1)
-    assert found["accuracy"] == pytest.approx(np.mean(answers == labels.argmax(1)))
+    assert turned["accuracy"] == pytest.approx(np.mean(answers == labels.argmax(1)))
 
 
 def test_early_stopping_counts_epochs_without_a_better_value(tmp_path, capsys):

@@ -347,7 +347,7 @@ def test_of_several_outputs_the_probabilities_are_trained_and_all_are_saved(drop
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     assert set(model({"frames": arrays()[0]})) == {"probabilities", "scores"}
     assert training.probabilities_of(model) is model.output["probabilities"]
-    measured = training.measure(model, validation(), train)
+    measured = training.Judge(model, train).measure(validation())
     assert measured["accuracy"] == pytest.approx(progress.best)
     with pytest.raises(ValueError, match="several outputs; expected a dict with `probabilities`"):
         training.probabilities_of(keras.Model(model.input, {"scores": model.output["scores"]}))

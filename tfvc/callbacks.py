@@ -8,7 +8,6 @@ import math
 import signal
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import keras
@@ -116,54 +115,24 @@ class Validation(keras.callbacks.Callback):
     replicas makes the loss wrong, or NaN where a replica gets nothing.
 
     Args:
-        judge: the network, compiled outside the strategy; it shares the weights that are trained.
+        judge: a `tfvc.training.Judge` of the network that is trained.
         dataset: finite, of (inputs, labels).
-        measures: the metrics that the judge was compiled with.
         crew: `tfvc.workers.Crew`; the chief measures, and all take its word, or they would part ways.
     """
 
-    def __init__(self, judge, dataset, measures, crew):
+    def __init__(self, judge, dataset, crew):
         super().__init__()
-        self._judge, self._dataset, self._measures, self._crew = judge, dataset, measures, crew
+        self._judge, self._dataset, self._crew = judge, dataset, crew
 
     def on_epoch_end(self, epoch, logs=None):
-        names = [*(measure.name for measure in self._measures), "loss"]
+        names = [*(measure.name for measure in self._judge.measures), "loss"]
 
         def measured():
-            values = evaluated(self._judge, self._dataset, self._measures)
+            values = self._judge.measure(self._dataset)
             return [values[name] for name in names]
 
         values = self._crew.from_chief(measured, len(names))
         logs.update({f"val_{name}": value for name, value in zip(names, values, strict=True)})
-
-
-def evaluated(model, dataset, measures):
-    """One pass over a finite dataset.
-
-    Args:
-        model: compiled with the measures.
-        dataset: of (inputs, labels).
-        measures: the metrics themselves.
-
-    Returns:
-        dict, name -> value.
-
-    Raises:
-        ValueError: no clip has a label, so that a ranking has nothing to find.
-    """
-    count = int(dataset.cardinality())  # below 0: not known before, as of a pattern of records
-    # Of a count that it knows, Keras begins a second pass at the end of the first, and drops it.
-    given = {"x": dataset.repeat(), "steps": count} if count > 0 else {"x": dataset}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
-        values = model.evaluate(**given, verbose=0, return_dict=True)
-    rankings = [measure.ranking for measure in measures if hasattr(measure, "ranking")]
-    if any(ranking.positives is None or not ranking.positives.any() for ranking in rankings):
-        raise ValueError(
-            "no label in the records of the validation or test part; expected labelled ones "
-            "(data.validation, data.test)"
-        )
-    return values
 
 
 class Meter(keras.callbacks.Callback):

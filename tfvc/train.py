@@ -170,6 +170,7 @@ def _fitted(folder, old, recipe, data, seed, strategy, init_from, on_corrupt, de
             (folder / "metrics.json").unlink(missing_ok=True)  # they are of the other one
         workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
     crew.see("--workdir", folder / "recipe.json")
+    judge = training.Judge(model, recipe.train, facts.multi_label)
     with feed.readable():
         network, progress = training.fit(
             model,
@@ -181,11 +182,12 @@ def _fitted(folder, old, recipe, data, seed, strategy, init_from, on_corrupt, de
             multi_label=facts.multi_label,
             paths=names.literal(recipe.model, "PATHS").get(recipe.train.drop_rule) or None,
             seed=seed,
+            judge=judge,
         )
-    return facts, split, feed, held_out, network, progress
+    return facts, split, feed, held_out, judge, network, progress
 
 
-def _results(folder, recipe, facts, split, feed, held_out, network, progress, seed, started):
+def _results(folder, recipe, facts, split, feed, held_out, judge, network, progress, seed, started):
     """What comes after the last step: the model that is reported, its second stage, `metrics.json`."""
     from tfvc import training
 
@@ -194,7 +196,8 @@ def _results(folder, recipe, facts, split, feed, held_out, network, progress, se
         # From the file, as evaluate will: what is reported is what was saved.
         run = workdir.load(folder)
         saved = run.model()
-        test = training.measure(saved, held_out, recipe.train, facts.multi_label)
+        network.set_weights(saved.get_weights())
+        test = judge.measure(held_out)
         alone = {}
         if facts.kind != "yt8m" and second_stage.decides(run):
             second_stage.fit(run, saved, feed.once("train"), feed.once("validation"), facts.say)

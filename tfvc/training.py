@@ -5,6 +5,7 @@ The model that is saved is the bare network: no optimiser, no loss, no wrapper.
 
 import contextlib
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -19,7 +20,6 @@ from tfvc.callbacks import (
     Signals,
     Stopped,
     Validation,
-    evaluated,
     patience_is_out,
     write_log,
 )
@@ -30,6 +30,67 @@ from tfvc.workdir import classifier_of, heads_of, probabilities_of
 from tfvc.workers import Crew
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+class Judge:
+    """What a network is judged by. It is traced once, for any number of passes and, as it shares the
+    network's variables, for whatever weights these have by then. `measures` are its metrics.
+
+    Args:
+        model: functional keras.Model; made under a strategy or not, it is judged on one device.
+        train: `recipe.Train`.
+        multi_label: as `fit` takes it.
+
+    Example:
+        >>> from tfvc import recipe
+        >>> network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+        >>> data = tf.data.Dataset.from_tensors((tf.ones((4, 3)), tf.one_hot([0, 1, 1, 0], 2)))
+        >>> found = Judge(network, recipe.get("attention_boosted").train).measure(data)
+        >>> found["accuracy"], found["clips"]
+        (0.5, 4)
+    """
+
+    def __init__(self, model, train, multi_label=False):
+        self.measures = measures(multi_label)
+        self._model = keras.Model(model.input, probabilities_of(model))
+        self._model.compile(loss=_loss(train, multi_label), metrics=self.measures, jit_compile=False)
+        self._model.make_test_function()
+        self._dataset = self._iterator = None
+
+    def measure(self, dataset):
+        """Goes through a finite dataset of (inputs, labels) once.
+
+        Returns:
+            dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap`, `micro_f1`
+            instead), floats; `clips`, how many there were.
+
+        Raises:
+            ValueError: no clip has a label, so that a ranking has nothing to find.
+        """
+        count = int(dataset.cardinality())
+        if count < 1:  # not known before, as of a pattern of records
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
+                self._model.evaluate(dataset, verbose=0)
+        else:
+            self._pass(dataset, count)
+        rankings = [measure.ranking for measure in self.measures if hasattr(measure, "ranking")]
+        if any(ranking.positives is None or not ranking.positives.any() for ranking in rankings):
+            raise ValueError(
+                "no label in the records of the validation or test part; expected labelled ones "
+                "(data.validation, data.test)"
+            )
+        found = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        return found | {"clips": int(keras.ops.convert_to_numpy(self.measures[0].count))}
+
+    def _pass(self, dataset, count):
+        """As Keras' `evaluate`, which opens the dataset anew each time: a tenth of a second, as long as an
+        epoch of a small set takes."""
+        if dataset is not self._dataset:
+            self._dataset, self._iterator = dataset, iter(dataset.repeat())
+        self._model.reset_metrics()
+        for _ in range(count):
+            self._model.test_function(self._iterator)
 
 
 def start(seed, deterministic=False):
@@ -58,7 +119,19 @@ def precision(name):
         keras.config.set_dtype_policy(before)
 
 
-def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_label=False, paths=None, seed=0):
+def fit(
+    model,
+    train,
+    batches,
+    steps_per_epoch,
+    validation,
+    folder,
+    *,
+    multi_label=False,
+    paths=None,
+    seed=0,
+    judge=None,
+):
     """Trains a model, or goes on where a killed run stopped.
 
     The order of the data must be a function of the step alone: `batches(first_step)` is asked again when a
@@ -80,6 +153,7 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
         paths: `visual`, `audio` -> names of the layers that stand still in the share `train.drop_visual`,
             `train.drop_audio` of the steps (see `PathUpdates`); None = the model has no such paths.
         seed: of the draw which path stands still.
+        judge: a `Judge` of the model, which measures the validation part; None = one is made.
 
     Returns:
         `(network, progress)`: the network with the weights of the last step, uncompiled, and a
@@ -126,8 +200,7 @@ def fit(model, train, batches, steps_per_epoch, validation, folder, *, multi_lab
     boards = [Board(folder / "logs", meter)] if crew.chief else []
     callbacks = [meter, *boards, Books(bare, train, folder, meter, signals, crew)]
     if validation is not None:
-        judge = keras.Model(model.input, probabilities_of(model))
-        callbacks.insert(0, Validation(judge, validation, _judged(judge, train, multi_label), crew))
+        callbacks.insert(0, Validation(judge or Judge(model, train, multi_label), validation, crew))
     try:
         with signals:
             while progress.epoch < train.epochs and not patience_is_out(train, progress):
@@ -217,26 +290,6 @@ def keep(network, folder, progress, report):
         checkpoints.publish(Path(folder) / "best.keras", Path(folder) / "model.keras")
     else:
         checkpoints.save_model(network, Path(folder) / "model.keras")
-
-
-def measure(model, dataset, train, multi_label=False):
-    """A model's measures over a finite dataset of (inputs, labels).
-
-    Returns:
-        dict: `loss` and `accuracy` (with several labels a clip `hit_at_one`, `perr`, `gap`, `micro_f1`
-        instead), floats; `clips`, how many there were.
-    """
-    model = classifier_of(model)
-    judged = _judged(model, train, multi_label)
-    result = evaluated(model, dataset, judged)
-    clips = int(keras.ops.convert_to_numpy(judged[0].count))
-    return {name: float(value) for name, value in result.items()} | {"clips": clips}
-
-
-def _judged(model, train, multi_label):
-    fresh = measures(multi_label)
-    model.compile(loss=_loss(train, multi_label), metrics=fresh, jit_compile=False)
-    return fresh
 
 
 def transfer(model, source):
