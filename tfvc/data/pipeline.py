@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvc import files
-from tfvc.data import salvage, schema, shards
+from tfvc.data import salvage, schema, shards, sources
 from tfvc.data.sharing import ALONE
 from tfvc.names import suggest
 
@@ -267,9 +267,8 @@ def _read(files, keep):
     """Wanted records of some shards, one shard after the other."""
 
     def shard(file, keep):
-        pairs = tf.data.Dataset.zip(
-            (tf.data.TFRecordDataset(file, buffer_size=_READ), tf.data.Dataset.from_tensor_slices(keep))
-        )
+        kept = tf.data.Dataset.from_tensor_slices(keep)
+        pairs = tf.data.Dataset.zip((sources.stored(file, "", _READ), kept))
         return pairs.filter(lambda record, keep: keep).map(lambda record, keep: record)
 
     return tf.data.Dataset.from_tensor_slices((files, keep)).flat_map(shard)

@@ -33,6 +33,7 @@ _FILES = 8  # files open at once when shuffling
 _AHEAD = 2  # chunks that each of them reads ahead, and batches that wait for who takes them
 _LEFT = 32 << 20  # bytes of a file for each part of what was left out
 _PEEK = 4  # files, and records of each, looked at before the first batch
+_KNOWN = tf.int64, [None, 3]  # rows of (file, ordinal, bytes) of records that were parsed
 _MARK = "\u2063"  # invisible; finds our line again in what TensorFlow makes of it
 
 
@@ -166,7 +167,7 @@ class _Reader:
             return index, *_call(self._open, [index], (tf.string, []), (tf.string, []), (tf.int64, []))
 
         def file(index, path, kind, parts):
-            numbered = tf.data.TFRecordDataset(path, kind, _READ).ignore_errors().enumerate()
+            numbered = sources.stored(path, kind, _READ).ignore_errors().enumerate()
             if shuffle:
                 numbered = _draw(numbered, self.window, seed, epoch * count + index)
             here = tf.data.Dataset.from_tensors(index).repeat()
@@ -190,23 +191,25 @@ class _Reader:
             known = tf.stack([tf.fill(tf.shape(ordinals), index), ordinals, sizes], 1)
             return index, part, known, self._parse(records, certain=True)
 
-        def follow(state, chunk):  # state: (file, ordinal, bytes) of what was parsed
+        def follow(state, chunk):  # state: list of (file, ordinal, bytes) of what was parsed, a part a chunk
             index, part, known, outputs = chunk
-            flat = tf.nest.flatten(outputs)
 
-            def left():
-                mine = state[:, 0] == index
-                ours = state[mine]
-                arguments = [index, part, ours[:, 1], tf.reduce_sum(ours[:, 2])]
-                last, *values = _call(
-                    self._left, arguments, (tf.bool, []), *((t.dtype, t.shape) for t in flat)
+            def left():  # in Python: as operations it would take a tenth of a second to trace
+                flat = tf.nest.flatten(outputs)
+                shapes = [_KNOWN, *((t.dtype, t.shape) for t in flat)]
+                parsed, _ = tf.raw_ops.TensorListConcatV2(
+                    input_handle=state,
+                    element_shape=[-1, 3],
+                    leading_dims=tf.zeros([0], tf.int64),
+                    element_dtype=tf.int64,
                 )
-                return state[~(mine & last)], tf.nest.pack_sequence_as(outputs, values)
+                rest, *values = _call(self._left, [index, part, parsed], *shapes)
+                return _with(_nothing(), rest), tf.nest.pack_sequence_as(outputs, values)
 
-            return tf.cond(tf.size(known) > 0, lambda: (tf.concat([state, known], 0), outputs), left)
+            return tf.cond(tf.size(known) > 0, lambda: (_with(state, known), outputs), left)
 
         parsed = chunks.map(parse, self.parallel, deterministic=True).ignore_errors()
-        outputs = parsed.scan(tf.zeros([0, 3], tf.int64), follow)
+        outputs = parsed.scan(_nothing(), follow)
         return outputs.filter(lambda inputs, labels, *_: tf.shape(labels)[0] > 0)
 
     def _parse(self, records, certain=False):
@@ -239,18 +242,20 @@ class _Reader:
             path = os.devnull
         return path, "GZIP" if zipped else "", np.int64(1 + max(length, 0) // _LEFT)
 
-    def _left(self, index, part, ordinals, size):
+    def _left(self, index, part, state):
         """The whole records of a file among those that were not parsed: a part of them, parsed.
 
         Args:
             index: of the file.
             part: which part, of as many as `_open` said.
-            ordinals: of the records that were parsed, as TensorFlow read them.
-            size: their bytes in the file.
+            state: (K, 3), of all that was parsed of the files that are open: file, ordinal as TensorFlow read
+                it, bytes in the file.
 
         Returns:
-            Whether it is the last part, and the values of `_parse`, flat.
+            The state, after the last part without this file's; and the values of `_parse`, flat.
         """
+        mine = state[:, 0] == index
+        ordinals, size = state[mine, 1], int(state[mine, 2].sum())
         parts, found = int(self._open(index)[2]), []
         if not size or size != self.opened[index][2]:
             try:
@@ -267,7 +272,7 @@ class _Reader:
             raise ValueError(f"{self.named()}: no whole record in {count}; give others")
         offsets = found[part::parts]
         values = self._eager([salvage.record(self.surveyed[index].path, offset) for offset in offsets])
-        return np.bool_(part + 1 == parts), *values
+        return state[~mine] if part + 1 == parts else state, *values
 
     def _eager(self, records):
         if not records and self.nothing is not None:  # of every file that is whole
@@ -364,6 +369,15 @@ class _Surveyed:
     bad: set
 
 
+def _nothing():
+    """An empty list of `_KNOWN`. A list: a tensor that grows would have `scan` trace its function twice."""
+    return tf.raw_ops.EmptyTensorList(element_shape=[-1, 3], max_num_elements=-1, element_dtype=tf.int64)
+
+
+def _with(known, more):
+    return tf.raw_ops.TensorListPushBack(input_handle=known, tensor=more)
+
+
 def _pass_over(left, batch):
     """One step of passing over `left` rows: what is still left, and the rest of the batch."""
     here = tf.minimum(left, tf.cast(tf.shape(batch[1])[0], tf.int64))
@@ -396,5 +410,6 @@ def _call(function, inputs, *outputs):
         return [value.encode() if isinstance(value, str) else value for value in values]
 
     results = tf.numpy_function(run, inputs, [dtype for dtype, _ in outputs], stateful=True)
-    results = [tf.ensure_shape(value, shape) for value, (_, shape) in zip(results, outputs, strict=True)]
+    for value, (_, shape) in zip(results, outputs, strict=True):
+        value.set_shape(shape)
     return results[0] if len(results) == 1 else tuple(results)
