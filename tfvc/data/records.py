@@ -29,6 +29,7 @@ ON_CORRUPT = ("skip", "stop")
 _READ = 1 << 20  # bytes a read
 _CHUNK = 4 << 20  # bytes of clips that are parsed at once
 _DRAWN = 256 << 20  # bytes of clips to draw from
+_PLACES = 1 << 16  # for clips to draw from, of each file: TensorFlow makes them all before it reads
 _FILES = 8  # files open at once when shuffling
 _AHEAD = 2  # chunks that each of them reads ahead, and batches that wait for who takes them
 _LEFT = 32 << 20  # bytes of a file for each part of what was left out
@@ -147,7 +148,7 @@ class _Reader:
         self.parallel = min(os.cpu_count() or 1, 16)
         size = sum(math.prod(row.shape) * tf.as_dtype(row.dtype).size for row in records.rows)
         self.chunk = min(max(_CHUNK // size, 1), 256)
-        self.window = max(_DRAWN // size // min(_FILES, len(names)), 64)
+        self.window = min(max(_DRAWN // size // min(_FILES, len(names)), 64), _PLACES)
 
     # --- in the graph
 
