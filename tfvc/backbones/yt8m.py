@@ -5,6 +5,7 @@ and a decoder of Google's own. Features made here, or by the published program, 
 approximately: MediaPipe's maintainers say so (mediapipe issue 408).
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -316,6 +317,7 @@ def _read_pca(folder):
     return tuple(np.ascontiguousarray(v, "float32") for v in kept)
 
 
+@functools.lru_cache(1)  # the decomposition takes a second
 def _random_pca():
     """An orthonormal projection that is always the same; it neither shifts nor scales."""
     drawn = np.random.default_rng(0).standard_normal((INCEPTION, COMPONENTS))
