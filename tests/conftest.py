@@ -239,9 +239,11 @@ def pytest_runtest_protocol(item, nextitem):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: else one process is left alone with such a file at the end."""
+    """Files with slow tests first, then the larger ones: else one process is left alone with such a file at
+    the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    size = {path: path.stat().st_size for path in {item.path for item in items}}
+    items.sort(key=lambda item: (item.path not in slow, -size[item.path]))
 
 
 def pytest_terminal_summary(terminalreporter):

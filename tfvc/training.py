@@ -43,7 +43,8 @@ class Judge:
 
     Example:
         >>> from tfvc import recipe
-        >>> network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+        >>> x = keras.Input((3,))
+        >>> network = keras.Model(x, keras.layers.Dense(2, "softmax")(x))
         >>> data = tf.data.Dataset.from_tensors((tf.ones((4, 3)), tf.one_hot([0, 1, 1, 0], 2)))
         >>> found = Judge(network, recipe.get("attention_boosted").train).measure(data)
         >>> found["accuracy"], found["clips"]
