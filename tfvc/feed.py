@@ -96,14 +96,12 @@ class Feed:
             share=self._share,
         )
 
-    @tf.autograph.experimental.do_not_convert
     def _once(self, ids, drop_remainder=False, **options):
-        dataset = pipeline.batches(self._source(ids), self.batch, drop_remainder=drop_remainder, **options)
+        source = self._source(ids)
+        dataset = pipeline.batches(source, self.batch, drop_remainder=drop_remainder, ids=False, **options)
         count = len(ids) // self.batch if drop_remainder else -(-len(ids) // self.batch)
-        # Else Keras would warn at the end of each pass that the data ran out.
-        return dataset.map(lambda inputs, labels, _: (inputs, labels)).apply(
-            tf.data.experimental.assert_cardinality(count)
-        )
+        # Else nobody could know before where a pass ends.
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
     def _source(self, ids):
         f = self._facts

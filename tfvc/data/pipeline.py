@@ -131,18 +131,17 @@ def train_batches(
     ), steps
 
 
-def batches(source, batch_size, *, drop_remainder=False, cache_mb=0):
+def batches(source, batch_size, *, drop_remainder=False, cache_mb=0, ids=True):
     """One pass over the clips, in the order of the records.
 
     Returns:
-        A finite `tf.data.Dataset` of `(inputs, labels, ids)`; it may be iterated again.
+        A finite `tf.data.Dataset` of `(inputs, labels, ids)`, or with `ids=False` of `(inputs, labels)`; it
+        may be iterated again.
 
     Raises:
         ValueError: as `train_batches`; a clip without a label has a row of zeros.
     """
-    return _pass(
-        source, batch_size, drop_remainder, cache_mb, lambda inputs, labels, ids, _: (inputs, labels, ids)
-    )
+    return _pass(source, batch_size, drop_remainder, cache_mb, lambda *four: four[: 3 if ids else 2])
 
 
 @contextlib.contextmanager
