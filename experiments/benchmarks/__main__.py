@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from experiments import benchmarks
+from tfvc import start
 from tfvc.names import suggest
 
 
@@ -29,6 +30,7 @@ def main(argv=None):
     if argv[0] not in available():
         print(f"error: {suggest('benchmark', argv[0], available())}", file=sys.stderr)
         return 2
+    start.spare()
     module = importlib.import_module(f"experiments.benchmarks.{argv[0]}")
     parser = argparse.ArgumentParser(
         f"python -m experiments.benchmarks {argv[0]}", description=module.__doc__
