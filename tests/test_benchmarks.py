@@ -270,8 +270,9 @@ def test_all_goes_on_with_what_was_measured_before_it_was_cut_off(tmp_path, monk
 
 def test_the_startup_benchmark_times_every_command(monkeypatch):
     monkeypatch.setattr(startup, "_call", lambda *words: lambda: None)
-    answer, scale_of_it = startup.run({"rounds": 1})
-    assert answer.bar == 1.0 and len(answer.details["seconds"]) == 9 and scale_of_it.bar is None
+    answer, scale_of_it, spared = startup.run({"rounds": 1})
+    assert answer.bar == 1.0 and len(answer.details["seconds"]) == 11
+    assert scale_of_it.bar is None and spared.bar is None and spared.value > 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0, float("inf")])
