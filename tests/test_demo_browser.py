@@ -17,6 +17,7 @@ from test_track import clip
 pytestmark = pytest.mark.slow
 HOSTILE = ("<img src=x onerror=alert(1)>.mp4", "../../<script>alert(2)</script>.mp4", "a\nb\u202e.mp4")
 _PATIENCE = 120_000  # milliseconds: other tests run beside
+_CLEAR = "#tfvc-upload button[aria-label='Clear']"  # there where the page has a clip
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,12 @@ def choose(page, file):
     page.locator("#tfvc-upload input[type=file]").set_input_files(file)
 
 
+def upload(page, file):
+    """Chooses it, and waits until the page has it: `Classify` before that finds no clip."""
+    choose(page, file)
+    page.locator(_CLEAR).wait_for()
+
+
 def classify(page):
     page.locator("button.primary:not([disabled])", has_text="Classify").click()
 
@@ -88,7 +95,7 @@ def assert_answered(page, late=""):
 
 
 def test_a_clip_is_uploaded_and_one_is_picked(page, film):
-    choose(page, str(film))
+    upload(page, str(film))
     classify(page)
     assert_answered(page, "the first clip: networks are compiled")
     page.get_by_label("or pick one").click()
@@ -101,17 +108,18 @@ def test_a_clip_is_uploaded_and_one_is_picked(page, film):
 
 def test_hostile_names_and_files_leave_a_page_that_works(page, film, command):
     for name in HOSTILE:
-        choose(page, {"name": name, "mimeType": "video/mp4", "buffer": b"<script>alert(3)</script>" * 9})
+        upload(page, {"name": name, "mimeType": "video/mp4", "buffer": b"<script>alert(3)</script>" * 9})
         classify(page)
         toast = page.locator(".toast-body", has_text="no media file")
         toast.wait_for()
         page.locator(".toast-close").first.click()
         toast.wait_for(state="detached")
-        page.locator("#tfvc-upload button[aria-label='Clear']").click()
+        page.locator(_CLEAR).click()
+        page.locator(_CLEAR).wait_for(state="detached")
     choose(page, {"name": HOSTILE[0], "mimeType": "video/mp4", "buffer": bytes(1_100_000)})
     page.locator(".toast-body", has_text="exceed the maximum allowed size of 1").wait_for()
     page.reload()
-    choose(page, {"name": HOSTILE[0], "mimeType": "video/mp4", "buffer": film.read_bytes()})
+    upload(page, {"name": HOSTILE[0], "mimeType": "video/mp4", "buffer": film.read_bytes()})
     classify(page)
     assert_answered(page)
     folder = command[1]
