@@ -138,18 +138,23 @@ def test_measuring_goes_through_the_data_once(known, monkeypatch):
         data = tf.data.Dataset.from_tensor_slices(({"frames": inputs[:clips]}, labels[:clips])).batch(8)
         return data if known else data.filter(lambda *_: True)
 
+    def accuracy():
+        return pytest.approx(np.mean(model.predict_on_batch(inputs).argmax(1) == labels.argmax(1)))
+
     model = network()
     judge, whole, less = training.Judge(model, TRAIN), part(20), part(11)  # 8, 8 and 4; 8 and 3
     with monkeypatch.context() as patch:
         patch.setattr(tf.data.Dataset, "__iter__", iterate)
         found = [judge.measure(data) for data in (whole, whole, less, whole)]
+    assert found[0]["clips"] == len(inputs) and found[0]["accuracy"] == accuracy()
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", iterate)
         model.set_weights([-weight for weight in model.get_weights()])
         turned = judge.measure(whole)
     assert not known or len(opened) == 3  # not for each pass
     assert found[0] == found[1] == found[3] != turned
     assert [row["clips"] for row in (*found, turned)] == [20, 20, 11, 20, 20]
-    answers = model.predict_on_batch(inputs).argmax(1)
-    assert turned["accuracy"] == pytest.approx(np.mean(answers == labels.argmax(1)))
+    assert turned["accuracy"] == accuracy()
 
 
 def test_early_stopping_counts_epochs_without_a_better_value(tmp_path, capsys):
