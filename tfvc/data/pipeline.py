@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvc import files
-from tfvc.data import salvage, schema, shards, sources
+from tfvc.data import raw, salvage, schema, shards
 from tfvc.data.sharing import ALONE
 from tfvc.names import suggest
 
@@ -267,7 +267,7 @@ def _read(files, keep):
 
     def shard(file, keep):
         kept = tf.data.Dataset.from_tensor_slices(keep)
-        pairs = tf.data.Dataset.zip((sources.stored(file, "", _READ), kept))
+        pairs = tf.data.Dataset.zip((raw.stored(file, "", _READ), kept))
         return pairs.filter(lambda record, keep: keep).map(lambda record, keep: record)
 
     return tf.data.Dataset.from_tensor_slices((files, keep)).flat_map(shard)

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvc import files as files_
-from tfvc.data import inspection, salvage, schema, sources
+from tfvc.data import inspection, raw, salvage, schema, sources
 from tfvc.data.report import Report
 from tfvc.data.sharing import ALONE
 from tfvc.data.sources import files
@@ -34,7 +34,6 @@ _FILES = 8  # files open at once when shuffling
 _AHEAD = 2  # chunks that each of them reads ahead, and batches that wait for who takes them
 _LEFT = 32 << 20  # bytes of a file for each part of what was left out
 _PEEK = 4  # files, and records of each, looked at before the first batch
-_KNOWN = tf.int64, [None, 3]  # rows of (file, ordinal, bytes) of records that were parsed
 _MARK = "\u2063"  # invisible; finds our line again in what TensorFlow makes of it
 
 
@@ -113,7 +112,7 @@ def batches(
     dataset = tf.data.Dataset.range(first, np.iinfo(np.int64).max if epochs is None else epochs)
     dataset = reader.parsed(dataset.flat_map(lambda epoch: reader.chunks(epoch, seed, shuffle)))
     if shuffle and records.segment_size:  # segments of one clip lie side by side
-        dataset = _draw(dataset.unbatch(), 16 * batch_size, seed, 0).batch(batch_size)
+        dataset = raw.shuffled(dataset.unbatch(), 16 * batch_size, seed, 0).batch(batch_size)
     if done:
         dataset = dataset.scan(tf.constant(done, tf.int64), _pass_over)
     return share.of(dataset.rebatch(batch_size, drop_remainder)).prefetch(_AHEAD)
@@ -168,9 +167,9 @@ class _Reader:
             return index, *_call(self._open, [index], (tf.string, []), (tf.string, []), (tf.int64, []))
 
         def file(index, path, kind, parts):
-            numbered = sources.stored(path, kind, _READ).ignore_errors().enumerate()
+            numbered = raw.stored(path, kind, _READ).ignore_errors().enumerate()
             if shuffle:
-                numbered = _draw(numbered, self.window, seed, epoch * count + index)
+                numbered = raw.shuffled(numbered, self.window, seed, epoch * count + index)
             here = tf.data.Dataset.from_tensors(index).repeat()
             nothing = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0], tf.string)))
             end = tf.data.Dataset.zip((here, tf.data.Dataset.range(parts), nothing.repeat(parts)))
@@ -192,25 +191,19 @@ class _Reader:
             known = tf.stack([tf.fill(tf.shape(ordinals), index), ordinals, sizes], 1)
             return index, part, known, self._parse(records, certain=True)
 
-        def follow(state, chunk):  # state: list of (file, ordinal, bytes) of what was parsed, a part a chunk
+        def follow(state, chunk):  # state: rows of (file, ordinal, bytes) of what was parsed
             index, part, known, outputs = chunk
 
             def left():  # in Python: as operations it would take a tenth of a second to trace
                 flat = tf.nest.flatten(outputs)
-                shapes = [_KNOWN, *((t.dtype, t.shape) for t in flat)]
-                parsed, _ = tf.raw_ops.TensorListConcatV2(
-                    input_handle=state,
-                    element_shape=[-1, 3],
-                    leading_dims=tf.zeros([0], tf.int64),
-                    element_dtype=tf.int64,
-                )
-                rest, *values = _call(self._left, [index, part, parsed], *shapes)
-                return _with(_nothing(), rest), tf.nest.pack_sequence_as(outputs, values)
+                shapes = [(tf.int64, [None, 3]), *((t.dtype, t.shape) for t in flat)]
+                rest, *values = _call(self._left, [index, part, raw.rows_of(state)], *shapes)
+                return raw.with_rows(raw.no_rows(), rest), tf.nest.pack_sequence_as(outputs, values)
 
-            return tf.cond(tf.size(known) > 0, lambda: (_with(state, known), outputs), left)
+            return tf.cond(tf.size(known) > 0, lambda: (raw.with_rows(state, known), outputs), left)
 
         parsed = chunks.map(parse, self.parallel, deterministic=True).ignore_errors()
-        outputs = parsed.scan(_nothing(), follow)
+        outputs = parsed.scan(raw.no_rows(), follow)
         return outputs.filter(lambda inputs, labels, *_: tf.shape(labels)[0] > 0)
 
     def _parse(self, records, certain=False):
@@ -370,33 +363,10 @@ class _Surveyed:
     bad: set
 
 
-def _nothing():
-    """An empty list of `_KNOWN`. A list: a tensor that grows would have `scan` trace its function twice."""
-    return tf.raw_ops.EmptyTensorList(element_shape=[-1, 3], max_num_elements=-1, element_dtype=tf.int64)
-
-
-def _with(known, more):
-    return tf.raw_ops.TensorListPushBack(input_handle=known, tensor=more)
-
-
 def _pass_over(left, batch):
     """One step of passing over `left` rows: what is still left, and the rest of the batch."""
     here = tf.minimum(left, tf.cast(tf.shape(batch[1])[0], tf.int64))
     return left - here, tf.nest.map_structure(lambda values: values[here:], batch)
-
-
-def _draw(dataset, window, seed, number):
-    """Shuffled by a seed of its own: `Dataset.shuffle` takes none that differs by epoch."""
-    variant = tf.raw_ops.ShuffleDataset(
-        input_dataset=tf.data.experimental.to_variant(dataset),
-        buffer_size=tf.constant(window, tf.int64),
-        seed=tf.constant(seed, tf.int64) + 1,
-        seed2=tf.cast(number, tf.int64) + 1,
-        output_types=tf.nest.flatten(tf.nest.map_structure(lambda s: s.dtype, dataset.element_spec)),
-        output_shapes=tf.nest.flatten(tf.nest.map_structure(lambda s: s.shape, dataset.element_spec)),
-        reshuffle_each_iteration=False,
-    )
-    return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
 
 def _call(function, inputs, *outputs):

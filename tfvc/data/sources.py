@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfvc import files as files_
-from tfvc.data import salvage
+from tfvc.data import raw, salvage
 
 _GZIP = b"\x1f\x8b"
 
@@ -122,21 +122,7 @@ def head(located, count):
     path, zipped, size = located
     if size < 0 or not harmless(path, zipped):
         return iter(())
-    return stored(path, "GZIP" if zipped else "").take(count).ignore_errors().as_numpy_iterator()
-
-
-def stored(path, kind, buffer=1 << 18):
-    """Dataset of the records of one file: `tf.data.TFRecordDataset` without the function that it makes, and
-    calls for each file, as there might be several.
-
-    Args:
-        path: of the file; a str, or a string tensor ().
-        kind: "" or "GZIP", likewise.
-        buffer: bytes a read.
-    """
-    files = tf.reshape(path, [1])
-    variant = tf.raw_ops.TFRecordDataset(filenames=files, compression_type=kind, buffer_size=buffer)
-    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+    return raw.stored(path, "GZIP" if zipped else "").take(count).ignore_errors().as_numpy_iterator()
 
 
 def unreadable(name):
