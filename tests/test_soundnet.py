@@ -78,14 +78,15 @@ def test_each_layer_is_the_equations_before_and_after_its_relu(net, arrays, outp
 
 
 @pytest.mark.parametrize("output", ["conv1", "conv7", "scenes"])
-def test_pieces_of_any_size_give_what_the_whole_gives_exactly(net, monkeypatch, output):
+def test_pieces_of_any_size_give_what_the_whole_gives(net, monkeypatch, output):
     monkeypatch.setattr(soundnet, "_PIECE", 1 << 30)
     whole = net.encode(NOISE, output)
     given = {"samples": NOISE[None] * np.float32(256), "lengths": np.array([NOISE.size])}
     near(whole, net.model(given)[output].numpy()[0])
     for piece in (256, 5000, 1 << 16):
         monkeypatch.setattr(soundnet, "_PIECE", piece)
-        np.testing.assert_array_equal(net.encode(NOISE, output), whole)
+        # Not bit for bit on every processor: where a piece ends, some sum in another order (2e-7 was seen).
+        np.testing.assert_allclose(net.encode(NOISE, output), whole, rtol=0, atol=1e-6 * np.abs(whole).max())
 
 
 def test_a_long_sound_is_never_whole_in_the_network(net, monkeypatch):
