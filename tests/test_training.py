@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import weakref
 from dataclasses import replace
 
 import keras
@@ -155,6 +156,9 @@ def test_measuring_goes_through_the_data_once(known, monkeypatch):
     assert found[0] == found[1] == found[3] != turned
     assert [row["clips"] for row in (*found, turned)] == [20, 20, 11, 20, 20]
     assert turned["accuracy"] == accuracy()
+    gone = weakref.ref(judge)
+    del judge
+    assert gone() is None, "something of its own holds it, and the iterator's threads with it"
 
 
 def test_early_stopping_counts_epochs_without_a_better_value(tmp_path, capsys):

@@ -55,8 +55,7 @@ class Judge:
         self.measures = measures(multi_label)
         self._model = keras.Model(model.input, probabilities_of(model))
         self._model.compile(loss=_loss(train, multi_label), metrics=self.measures, jit_compile=False)
-        self._model.make_test_function()
-        self._dataset = self._iterator = None
+        self._dataset = self._iterator = self._given = self._step = None
 
     def measure(self, dataset):
         """Goes through a finite dataset of (inputs, labels) once.
@@ -86,12 +85,20 @@ class Judge:
 
     def _pass(self, dataset, count):
         """As Keras' `evaluate`, which opens the dataset anew each time: a tenth of a second, as long as an
-        epoch of a small set takes."""
+        epoch of a small set takes; and traces its step once for full batches and once for others."""
         if dataset is not self._dataset:
             self._dataset, self._iterator = dataset, iter(dataset.repeat())
+        given = tf.nest.map_structure(_of_any_size, dataset.element_spec)
+        if given != self._given:
+            step = tf.function(self._model.test_step, input_signature=[given], autograph=False)
+            self._given, self._step = given, step
         self._model.reset_metrics()
         for _ in range(count):
-            self._model.test_function(self._iterator)
+            self._step(next(self._iterator))
+
+
+def _of_any_size(spec):
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
 
 
 def start(seed, deterministic=False):
