@@ -92,3 +92,17 @@ def test_alone_a_sum_is_the_gradient_and_a_gap_stays_one():
     gradient = tf.ones([2])
     first, second = summed([gradient, None])
     assert first is gradient and second is None
+
+
+def test_an_input_that_is_left_out_is_none_in_the_step():
+    class Added(keras.layers.Layer):
+        def call(self, x, more=None):
+            return x if more is None else x + more
+
+    x, more = keras.Input((3,), name="x"), keras.Input((3,), name="more", optional=True)
+    y = keras.layers.Dense(2, "softmax")(Added()(x, more))
+    model = Trainee(keras.Model({"x": x, "more": more}, y))
+    model.compile("sgd", "categorical_crossentropy", jit_compile=False)
+    batches = (({"x": np.ones((4, 3), "float32"), "more": None}, np.eye(2)[[0, 1, 1, 0]]) for _ in range(3))
+    assert np.isfinite(model.fit(batches, verbose=0).history["loss"]).all()
+    assert model.optimizer.iterations >= 3

@@ -161,6 +161,17 @@ def test_measuring_goes_through_the_data_once(known, monkeypatch):
     assert gone() is None, "something of its own holds it, and the iterator's threads with it"
 
 
+def test_sparse_rows_are_measured_as_dense_ones():
+    x = keras.Input((4,), name="frames", sparse=True)
+    judge = training.Judge(keras.Model({"frames": x}, keras.layers.Dense(3, "softmax")(x)), TRAIN)
+    rows, labels = np.eye(4, dtype="float32")[:3], np.eye(3, dtype="float32")
+    sparse, dense = (
+        judge.measure(tf.data.Dataset.from_tensors(({"frames": given}, labels)))
+        for given in (tf.sparse.from_dense(rows), rows)
+    )
+    assert sparse == pytest.approx(dense)
+
+
 def test_early_stopping_counts_epochs_without_a_better_value(tmp_path, capsys):
     frozen = replace(TRAIN, epochs=9, patience=2, learning_rate=0.0)
     progress = fit(tmp_path, frozen)[1]

@@ -6,6 +6,13 @@ import tensorflow as tf
 from tfvc.workers import Crew
 
 
+def of_tensors(data):
+    """Whether a dataset, or its iterator, gives tensors of a row a clip and nothing else: all that tfvc's own
+    data are. What is sparse, ragged or left out Keras must take apart."""
+    specs = tf.nest.flatten(data.element_spec)
+    return all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in specs)
+
+
 class InStep(keras.Model):
     """A built network, wrapped for a training step that Keras 3 can also run by several workers.
 
@@ -51,7 +58,8 @@ class InStep(keras.Model):
             return strategy.run(self.train_step, args=(iterator.get_next(),))
 
         def function(iterator):
-            return (step if isinstance(iterator, tf.data.Iterator) else usual)(iterator)
+            plain = isinstance(iterator, tf.data.Iterator) and of_tensors(iterator)
+            return (step if plain else usual)(iterator)
 
         self.train_function = function
 

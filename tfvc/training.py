@@ -24,7 +24,7 @@ from tfvc.callbacks import (
     write_log,
 )
 from tfvc.optimizers import by_path, optimizer
-from tfvc.trainee import Trainee
+from tfvc.trainee import Trainee, of_tensors
 from tfvc.updates import HeadLosses, PathUpdates
 from tfvc.workdir import classifier_of, heads_of, probabilities_of
 from tfvc.workers import Crew
@@ -68,7 +68,7 @@ class Judge:
             ValueError: no clip has a label, so that a ranking has nothing to find.
         """
         count = int(dataset.cardinality())
-        if count < 1:  # not known before, as of a pattern of records
+        if count < 1 or not of_tensors(dataset):  # < 1: not known before, as of a pattern of records
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
                 self._model.evaluate(dataset, verbose=0)
