@@ -85,13 +85,14 @@ class Judge:
 
     def _pass(self, dataset, count):
         """As Keras' `evaluate`, which opens the dataset anew each time: a tenth of a second, as long as an
-        epoch of a small set takes; and traces its step once for full batches and once for others."""
+        epoch of a small set takes; and which traces its step twice, where one dataset has full batches only
+        and the next has not."""
         if dataset is not self._dataset:
             self._dataset, self._iterator = dataset, iter(dataset.repeat())
-        given = tf.nest.map_structure(_of_any_size, dataset.element_spec)
-        if given != self._given:
-            step = tf.function(self._model.test_step, input_signature=[given], autograph=False)
-            self._given, self._step = given, step
+            given = tf.nest.map_structure(_of_any_size, dataset.element_spec)
+            if given != self._given:
+                step = tf.function(self._model.test_step, input_signature=[given], autograph=False)
+                self._given, self._step = given, step
         self._model.reset_metrics()
         for _ in range(count):
             self._step(next(self._iterator))
