@@ -396,6 +396,7 @@ def test_batches_of_any_length_share_one_trace_and_give_the_same_bytes():
     whole = encoder.encode(FRAMES)
     assert whole.dtype == np.float16 and whole.shape == (5, 512)
     assert whole.tobytes() == encoder.encode(FRAMES).tobytes()
+    assert encoder.encode(FRAMES, at_once=True).tobytes() == encoder._compiled(FRAMES).numpy().tobytes()
     parts = np.concatenate(
         [encoder.encode(FRAMES[:2]), encoder.encode(FRAMES[2:4]), encoder.encode(FRAMES[4:])]
     )

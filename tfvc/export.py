@@ -167,9 +167,10 @@ def _compare(path, run, model, networks):
     shapes = signatures.raw_shapes(run)
     if signatures.takes_clips(networks):
         raw, real = _raw(run, networks, shapes, ids)
+        seen = _seen(networks, raw)
         inputs = {row.name: np.zeros((len(real), *row.shape), row.dtype) for row in run.facts.features}
         for k, one in enumerate(real):  # as extraction makes them
-            for name, value in networks.features(_encoded(networks, one)).items():
+            for name, value in networks.features(_encoded(networks, one, seen[k])).items():
                 inputs[name][k, : len(value)] = value
         if "frames" in raw and run.recipe.data.channel_order == "bgr":
             raw["frames"] = raw["frames"][..., ::-1]  # the signature takes RGB
@@ -192,15 +193,28 @@ def _answer(model, decision, inputs):
     return found
 
 
-def _encoded(networks, one):
-    """A clip's real frames, samples and text through the networks, as `ahead.encode_all` hands them on."""
+def _seen(networks, raw):
+    """Each clip's frames through the network, padding and all, of all clips at once as in the signature: in
+    half precision the rounding depends on how many go together."""
+    if "frames" not in raw:
+        return [()] * len(next(iter(raw.values())))
+    frames = raw["frames"]
+    rows = networks.pictures.encode(frames.reshape(-1, *frames.shape[2:]), at_once=True)
+    return rows.reshape(*frames.shape[:2], *rows.shape[1:])
+
+
+def _encoded(networks, one, seen):
+    """A clip's real frames, samples and text through the networks, as `ahead.encode_all` hands them on.
+
+    `seen`: its frames are through already, with padding behind.
+    """
     from types import SimpleNamespace
 
     from tfvc.data import ahead
 
     found = ahead.Encoded(0)
     if "frames" in one:
-        found.rows = list(networks.pictures.encode(one["frames"]))
+        found.rows = list(seen[: len(one["frames"])])
     if len(one.get("samples", ())):
         found.sound = networks.heard(SimpleNamespace(pieces=one["samples"], samples=one["samples"]))
     if networks.words:

@@ -85,11 +85,12 @@ class Encoder:
         signature = [tf.TensorSpec((None, *self.shape), tf.uint8)]
         self._compiled = tf.function(self._forward, input_signature=signature, autograph=False)
 
-    def encode(self, frames):
+    def encode(self, frames, at_once=False):
         """Features of frames, `backbone.batch_size` frames a network call.
 
         Args:
             frames: uint8 array (N, height, width, 3) in the encoder's channel order.
+            at_once: all of them in one call.
 
         Returns:
             Array (N, *feature_shape) of `dtype`.
@@ -104,7 +105,7 @@ class Encoder:
             )
         if self.model is None or not len(frames):
             return frames if self.model is None else np.zeros((0, *self.feature_shape), self.dtype)
-        step = self.backbone.batch_size
+        step = len(frames) if at_once else self.backbone.batch_size
         parts = [self._compiled(frames[i : i + step]).numpy() for i in range(0, len(frames), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
