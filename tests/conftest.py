@@ -81,6 +81,15 @@ def light_stacks():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def light_threads():
+    """An operation keeps to its thread: those of four processes on two cores wait for each other. Commands in
+    processes of their own share it out among all cores, as ever."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def collected():
     """But what a file has left goes before the next: processes share the memory. What stays then stays for
