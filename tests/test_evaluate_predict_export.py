@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -451,6 +452,19 @@ def test_export_twice_and_in_bfloat16_and_from_raw_frames(run, exported, few, tm
         assert (export.export(tmp_path / name) / "saved_model.pb").is_file()
         rows = predict.predict(tmp_path / name, [few / "red" / "0.mp4"])
         assert rows[0]["attention"] == [] if name == "raw" else rows[0]["attention"]
+
+
+@pytest.mark.parametrize(
+    "overrides, rows",
+    [([], [5, 1, 0]), (["data.pool=second", "data.fps=4"], [8, 4, 0]), (["data.sampling=even"], [8, 8, 0])],
+)
+def test_black_frames_at_the_end_are_padding_but_for_those_of_a_row(overrides, rows, monkeypatch):
+    clips = [{"frames": np.zeros((8, 2, 2, 3), "uint8")} for _ in rows]
+    clips[0]["frames"][:5] = clips[1]["frames"][:1] = 9
+    monkeypatch.setattr(export, "_clips", lambda *_: clips)
+    run = SimpleNamespace(recipe=recipe.get("attention_boosted", "original", overrides))
+    _, real = export._raw(run, None, {"frames": ((8, 2, 2, 3), "uint8")}, [])
+    assert [len(one["frames"]) for one in real] == rows
 
 
 @pytest.mark.slow

@@ -325,11 +325,10 @@ def _raw(run, networks, shapes, ids):
             raw[name][k, : len(value)] = value
             lit = np.flatnonzero(value.any(axis=tuple(range(1, value.ndim))))
             # Black frames and silent seconds at the end are padding; of evenly spaced ones all are real.
-            last = (
-                len(value)
-                if name == "frames" and run.recipe.data.sampling == "even"
-                else lit.max(initial=-1) + 1
-            )
+            last = lit.max(initial=-1) + 1
+            if name == "frames":  # a row of several frames is real as a whole
+                even = run.recipe.data.sampling == "even"
+                last = len(value) if even else last + -last % encoders.frames_per_row(run.recipe)
             real[k][name] = value[: last if len(lit) else 0]
     return raw, real
 
