@@ -167,7 +167,7 @@ def _compare(path, run, model, networks):
     shapes = signatures.raw_shapes(run)
     if signatures.takes_clips(networks):
         raw, real = _raw(run, networks, shapes, ids)
-        seen = _seen(networks, raw)
+        seen = _seen(networks, raw["frames"]) if "frames" in raw else [()] * len(real)
         inputs = {row.name: np.zeros((len(real), *row.shape), row.dtype) for row in run.facts.features}
         for k, one in enumerate(real):  # as extraction makes them
             for name, value in networks.features(_encoded(networks, one, seen[k])).items():
@@ -193,12 +193,9 @@ def _answer(model, decision, inputs):
     return found
 
 
-def _seen(networks, raw):
+def _seen(networks, frames):
     """Each clip's frames through the network, padding and all, of all clips at once as in the signature: in
     half precision the rounding depends on how many go together."""
-    if "frames" not in raw:
-        return [()] * len(next(iter(raw.values())))
-    frames = raw["frames"]
     rows = networks.pictures.encode(frames.reshape(-1, *frames.shape[2:]), at_once=True)
     return rows.reshape(*frames.shape[:2], *rows.shape[1:])
 
