@@ -90,6 +90,19 @@ def light_threads():
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def light_iterators():
+    """Nor does a test's own data, or Keras', wait at its end for a tuner that it does not need."""
+    import tensorflow as tf
+
+    from tfvc.data import raw
+
+    through = tf.data.Dataset.__iter__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", lambda dataset: through(raw.untuned(dataset)))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def collected():
     """But what a file has left goes before the next: processes share the memory. What stays then stays for

@@ -6,6 +6,7 @@ import tensorflow as tf
 from made import make_records
 from made_records import CLASSES, ROWS, shards
 
+from tfvc.callbacks import DataWait
 from tfvc.data import pipeline, records
 from tfvc.data.sharing import ALONE, Ending, Share
 from tfvc.recipe import Feature
@@ -109,3 +110,15 @@ def test_streamed_shards_are_dealt_so_that_the_workers_end_together(clips, monke
         assert all(len(batch) <= BATCH // 2 for batch in batches)
     seen = [{x for batch in part[0] for x in batch} for part in parts]
     assert not seen[0] & seen[1]
+
+
+def test_no_iterator_has_a_tuner_that_its_end_would_wait_for(clips, tmp_path):
+    source = pipeline.Source(clips, [Feature("frames", (3, 6))], ["left", "right"])
+    made = [
+        pipeline.train_batches(source, BATCH, shuffle=True, drop_remainder=False)[0],
+        pipeline.batches(source, BATCH),
+        records.batches(records.Records(shards(tmp_path), ROWS, CLASSES), BATCH),
+    ]
+    for dataset in made:
+        for fed in (dataset, Ending().wrap(dataset), DataWait().wrap(dataset)):
+            assert fed.options().autotune.enabled is False

@@ -264,9 +264,8 @@ def _largest(path, outputs):
 
 def _records(run):
     """A few of the test part's records: serialised, parsed, and their ids."""
-    import tensorflow as tf
 
-    from tfvc.data import pipeline, schema, shards
+    from tfvc.data import pipeline, raw, schema, shards
 
     folder, split, rows = evaluate.run_records(run), run.split(), run.facts.features
     wanted = set((split.get("test") or split.get("validation") or split["train"])[:CLIPS])
@@ -275,7 +274,7 @@ def _records(run):
     records, ids = [], []
     with pipeline.readable(folder):
         for shard in used:
-            stored = tf.data.TFRecordDataset(str(folder / shard["file"]))
+            stored = raw.untuned(raw.stored(str(folder / shard["file"]), ""))
             for entry, record in zip(shard["records"], stored.as_numpy_iterator(), strict=True):
                 if entry["id"] in wanted:
                     records.append(record)

@@ -9,8 +9,8 @@ go, the rounds alternating, medians. Every case gives batches of `batch_size` to
 
 Each case of each round has a process of its own, which reads once to warm up. In one process what a case
 takes depends on the memory that the others have left it: raw took anything between 4,600 and 12,300 records a
-second. The clock stops at the last batch: the end of an iterator waits for TensorFlow's tuning thread, which
-sleeps 10 ms, then 20, 40 ... so that a pass to the end lasts 0.31, 0.63, 1.27 ... seconds whatever it does.
+second. The clock stops at the last batch: but for ours, an iterator's end may wait for TensorFlow's tuning
+thread, which sleeps 10 ms, then 20, 40 ... a minute at most (`tfvc.data.raw.untuned`).
 """
 
 import multiprocessing

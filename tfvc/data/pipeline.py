@@ -329,4 +329,4 @@ def _parsed(dataset, source, opened, records, take):
             labels = tf.gather(tf.pad(labels, [[0, 0], [0, 1]]), columns, axis=1)
         return take(inputs, labels, ids, lengths)
 
-    return dataset.map(parse, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return raw.untuned(dataset.map(parse, raw.PARALLEL, deterministic=True).prefetch(raw.AHEAD))

@@ -31,7 +31,7 @@ _CHUNK = 4 << 20  # bytes of clips that are parsed at once
 _DRAWN = 256 << 20  # bytes of clips to draw from
 _PLACES = 1 << 16  # for clips to draw from, of each file: TensorFlow makes them all before it reads
 _FILES = 8  # files open at once when shuffling
-_AHEAD = 2  # chunks that each of them reads ahead, and batches that wait for who takes them
+_AHEAD = 2  # chunks that each of them reads ahead
 _LEFT = 32 << 20  # bytes of a file for each part of what was left out
 _PEEK = 4  # files, and records of each, looked at before the first batch
 _MARK = "\u2063"  # invisible; finds our line again in what TensorFlow makes of it
@@ -115,7 +115,7 @@ def batches(
         dataset = raw.shuffled(dataset.unbatch(), 16 * batch_size, seed, 0).batch(batch_size)
     if done:
         dataset = dataset.scan(tf.constant(done, tf.int64), _pass_over)
-    return share.of(dataset.rebatch(batch_size, drop_remainder)).prefetch(_AHEAD)
+    return raw.untuned(share.of(dataset.rebatch(batch_size, drop_remainder)).prefetch(raw.AHEAD))
 
 
 @contextlib.contextmanager
@@ -144,7 +144,6 @@ class _Reader:
         self.surveyed = {}  # file -> _Surveyed, where something was left out
         self.over, self.any_whole = set(), False
         self.nothing = None  # what no record at all is parsed to
-        self.parallel = min(os.cpu_count() or 1, 16)
         size = sum(math.prod(row.shape) * tf.as_dtype(row.dtype).size for row in records.rows)
         self.chunk = min(max(_CHUNK // size, 1), 256)
         self.window = min(max(_DRAWN // size // min(_FILES, len(names)), 64), _PLACES)
@@ -202,7 +201,7 @@ class _Reader:
 
             return tf.cond(tf.size(known) > 0, lambda: (raw.with_rows(state, known), outputs), left)
 
-        parsed = chunks.map(parse, self.parallel, deterministic=True).ignore_errors()
+        parsed = chunks.map(parse, raw.PARALLEL, deterministic=True).ignore_errors()
         outputs = parsed.scan(raw.no_rows(), follow)
         return outputs.filter(lambda inputs, labels, *_: tf.shape(labels)[0] > 0)
 

@@ -122,7 +122,8 @@ def head(located, count):
     path, zipped, size = located
     if size < 0 or not harmless(path, zipped):
         return iter(())
-    return raw.stored(path, "GZIP" if zipped else "").take(count).ignore_errors().as_numpy_iterator()
+    first = raw.stored(path, "GZIP" if zipped else "").take(count).ignore_errors()
+    return raw.untuned(first).as_numpy_iterator()
 
 
 def unreadable(name):
