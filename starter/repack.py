@@ -161,13 +161,14 @@ def _whole(source, located, copies, fault):
     """
     import tensorflow as tf
 
-    from tfvc.data import salvage, sources
+    from tfvc.data import raw, salvage, sources
 
     path, zipped, size = located
     at, count, where = 0, 0, " (in the unpacked file)" if zipped else ""
     first = path if size < 0 or sources.harmless(path, zipped) else os.devnull
     with contextlib.suppress(tf.errors.OpError):
-        for record in tf.data.TFRecordDataset(first, "GZIP" if zipped else "", _READ).as_numpy_iterator():
+        stored = raw.untuned(raw.stored(first, "GZIP" if zipped else "", _READ))
+        for record in stored.as_numpy_iterator():
             yield at, record, where
             at, count = at + len(record) + salvage.FRAMING, count + 1
     if at == size > 0:

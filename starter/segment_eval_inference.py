@@ -166,7 +166,7 @@ def _cached(path):
 def _rated(data_pattern):
     import tensorflow as tf
 
-    from tfvc.data import records, sources
+    from tfvc.data import raw, records, sources
 
     labels, copies = {}, sources.Copies()
     for name in records.files(data_pattern):
@@ -174,7 +174,7 @@ def _rated(data_pattern):
         if size >= 0 and not sources.harmless(path, zipped):
             raise ValueError(f"{files.shown(name)}: damaged (the length of a record); mend or remove it")
         try:
-            for batch in tf.data.TFRecordDataset(path, "GZIP" if zipped else "").batch(_BATCH):
+            for batch in raw.untuned(raw.stored(path, "GZIP" if zipped else "").batch(_BATCH)):
                 labels.update(_parsed(batch, files.shown(name)))
         except tf.errors.OpError as error:  # a ranking on part of the labels would be another number
             reason = files.first_line(error)

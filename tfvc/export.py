@@ -264,7 +264,6 @@ def _largest(path, outputs):
 
 def _records(run):
     """A few of the test part's records: serialised, parsed, and their ids."""
-
     from tfvc.data import pipeline, raw, schema, shards
 
     folder, split, rows = evaluate.run_records(run), run.split(), run.facts.features
