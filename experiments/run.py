@@ -21,7 +21,7 @@ from absl import flags
 import tfvc
 from experiments import benchmarks, report, results, study
 from experiments.study import label
-from tfvc import cli, files, recipe, train
+from tfvc import cli, files, recipe, start, train
 from tfvc import workdir as workdirs
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -247,6 +247,7 @@ def main(argv=None):
             raise cli.Usage(
                 f"--rows={','.join(rows)}: rows of one study; expected one, and not {arguments.paths}"
             )
+        start.keep_memory()
         for each in [study.load(name) for name in arguments.paths]:
             run(
                 each,

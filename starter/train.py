@@ -12,7 +12,7 @@ if not __package__:  # run as a file: `starter` is found from the root, nothing 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from starter import checkpoints, flags, models
-from tfvc import files
+from tfvc import files, start
 from tfvc import strategy as strategies
 from tfvc.recipe import differences
 
@@ -332,6 +332,7 @@ def _batches(settings, size, drop_remainder, report, share):
 def main(argv=None):
     def run(arguments):
         flags.place(arguments)
+        start.keep_memory()
         try:
             train(arguments)
         except KeyboardInterrupt as error:

@@ -4,15 +4,19 @@ import copy
 import gc
 import importlib
 import os
+import platform
 import subprocess
 import sys
 import threading
 from concurrent import futures
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, called
 
-from tfvc import start
+from experiments import report
+from experiments import run as experiments_run
+from starter import train as starter_train
+from tfvc import start, train
 
 CODE = """
 import gc, importlib.resources, inspect, sys
@@ -74,3 +78,43 @@ def test_a_package_that_fails_leaves_the_collector_as_it_was(collects, monkeypat
         assert gc.isenabled() is collects and sys.meta_path[0].importer is None
     finally:
         gc.enable()
+
+
+FREES = """
+import resource, sys
+from tfvc import start
+if sys.argv[1] == "kept":
+    start.keep_memory()
+    start.keep_memory()
+size = 2**26
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    b"x" * size
+print(round((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / size))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="keep_memory is for glibc's malloc")
+@pytest.mark.parametrize("how, times", [("freed", 10), ("kept", 1)])
+def test_memory_is_kept_for_the_next_step(how, times):
+    """64 MB ten times in turn: how many times their pages came from the kernel."""
+    line = [sys.executable, "-c", FREES, how]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == times
+
+
+@pytest.mark.parametrize(
+    "module, work, line",
+    [
+        (train, "train", ["--model=raf"]),
+        (starter_train, "train", []),
+        (experiments_run, "run", ["raf_table1"]),
+    ],
+)
+def test_commands_that_train_keep_their_memory(module, work, line, monkeypatch):
+    did = []
+    monkeypatch.setattr(start, "keep_memory", lambda: did.append("kept"))
+    monkeypatch.setattr(module, work, lambda *given, **named: did.append("trained"))
+    monkeypatch.setattr(report, "write", lambda *given: [])
+    called(module, *line)
+    assert did == ["kept", "trained"]

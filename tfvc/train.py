@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tfvc import cli, files, names, reopen, second_stage, workdir
+from tfvc import cli, files, names, reopen, second_stage, start, workdir
 from tfvc import facts as of_clips
 from tfvc import recipe as recipes
 from tfvc import strategy as strategies
@@ -294,6 +294,7 @@ def main(argv=None):
             print("\n".join(describe(recipe, arguments.data, folder)))
             print(f"--strategy = {arguments.strategy}")
             return 0
+        start.keep_memory()
         try:
             train(
                 recipe,
