@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from tfvc import cli, evaluate, files, recipe, train
+from tfvc import cli, evaluate, files, recipe, start, train
 from tfvc.data import datasets
 
 _FLAGS = ("model", "fidelity", "data", "workdir", "set", "seed", "backbone")
@@ -62,6 +62,7 @@ def study(overrides, *, data, workdir, model="attention_boosted", fidelity="corr
 
 def main(argv=None):
     def run(arguments):
+        start.keep_memory()
         result = study(
             arguments.set,
             data=arguments.data,

@@ -13,7 +13,7 @@ from concurrent import futures
 import pytest
 from conftest import ROOT, called
 
-from experiments import report
+from experiments import leave_one_group_out, report
 from experiments import run as experiments_run
 from starter import train as starter_train
 from tfvc import start, train
@@ -109,9 +109,11 @@ def test_memory_is_kept_for_the_next_step(how, times):
         (train, "train", ["--model=raf"]),
         (starter_train, "train", []),
         (experiments_run, "run", ["raf_table1"]),
+        (leave_one_group_out, "study", ["--workdir=."]),
     ],
 )
-def test_commands_that_train_keep_their_memory(module, work, line, monkeypatch):
+def test_commands_that_train_keep_their_memory(module, work, line, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     did = []
     monkeypatch.setattr(start, "keep_memory", lambda: did.append("kept"))
     monkeypatch.setattr(module, work, lambda *given, **named: did.append("trained"))

@@ -2,7 +2,6 @@
 
 And memory that a training keeps, where it would be given back and asked for at every step."""
 
-import ctypes
 import functools
 import gc
 import importlib.abc
@@ -44,6 +43,8 @@ def keep_memory():
     Example:
         >>> keep_memory()
     """
+    import ctypes  # which no other command's start has to wait for
+
     mallopt = sys.platform == "linux" and getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(_M_MMAP_MAX, 0)
