@@ -1,5 +1,7 @@
 """The networks of a clip's streams: rows a second, weights told, fallbacks said."""
 
+import dataclasses
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,3 +109,16 @@ def test_a_run_of_random_weights_asks_for_them_again_and_for_what_it_reads_alone
     other = workdir.Facts("demo", "", "", ["a", "b"], [], audio_weights="random (seed 1)")
     with pytest.raises(ValueError, match=r"its audio features were made with weights random \(seed 1\)"):
         encoders.of_run(workdir.Run(tmp_path, r, other, 0))
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 100), "float32"), ((4, 128), "float16")])
+def test_rows_that_the_run_s_network_does_not_make_are_told(absent, tmp_path, shape, dtype):
+    r = small("audio.weights=random", "model_args.modality=audio", "data.streams=audio")
+    facts = workdir.Facts("demo", "", "", ["a", "b"], [], audio_weights="random (seed 0)")
+    usual = [recipe.Feature("audio", (4, 128), "float32", True)]
+    run = workdir.Run(tmp_path, r, facts, 0)
+    assert encoders.of_run(dataclasses.replace(run, facts=dataclasses.replace(facts, features=usual))).sound
+    others = [dataclasses.replace(usual[0], shape=shape, dtype=dtype)]
+    found = f"audio rows of shape ({shape[1]},), {dtype}; its network (random (seed 0)) makes (128,), float32"
+    with pytest.raises(ValueError, match=re.escape(found)):
+        encoders.of_run(dataclasses.replace(run, facts=dataclasses.replace(facts, features=others)))

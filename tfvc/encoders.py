@@ -208,7 +208,8 @@ def of_run(run, recipe=None, whole=False):
         whole: for all streams that were extracted; else for those that the model reads.
 
     Raises:
-        ValueError: the weights found now are not those of the run; or its features were ready-made.
+        ValueError: the weights found now are not those of the run, or their rows have another shape or dtype;
+            or its features were ready-made.
     """
     made_with = run.facts.made_with
     if ready_made(run):
@@ -232,6 +233,15 @@ def of_run(run, recipe=None, whole=False):
             raise ValueError(
                 f"{run.path}: its {name} features were made with weights {made_with[name]}; "
                 f"found {encoders.weights[name]}"
+            )
+    held = {row.name: (row.shape[1:], row.dtype) for row in run.facts.features}
+    for row in encoders.rows:
+        gives = row.shape[1:], row.dtype
+        if (has := held.get(row.name, gives)) != gives:
+            raise ValueError(
+                f"{run.path}: trained on {row.name} rows of shape {has[0]}, {has[1]}; its network "
+                f"({encoders.weights[row.name]}) makes {gives[0]}, {gives[1]}; expected a run on records "
+                "that tfvc.extract made by its recipe: train on such"
             )
     return encoders
 
