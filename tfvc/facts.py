@@ -23,16 +23,17 @@ def gather(recipe, data, seed):
         ValueError, FileNotFoundError: as `tfvc.train.train`; what a model or a measure cannot do with these
             data is told before anything is extracted.
     """
-    from tfvc.data import datasets, pipeline, shards, splits
+    from tfvc.data import datasets, pipeline, shards
 
     dataset = datasets.load(recipe.data, data)
-    _check_measure(recipe, dataset)
+    _check_labels(recipe, dataset)
     if dataset.kind == "records":
         records = Path(data)
         manifest = shards.read_manifest(records)
         extract.check_records(manifest, recipe)
         weights, vocabulary = _weights_of(manifest, recipe), manifest.vocabulary
     else:
+        _split(dataset, recipe, seed)  # what cannot be split should not wait for the extraction either
         loaded = encoders.load(recipe, dataset.kind == "demo", [clip.text for clip in dataset.clips])
         weights, vocabulary = loaded.weights, loaded.vocabulary
         # A model that cannot be built should not wait for the extraction; any T and width will do here.
@@ -50,12 +51,7 @@ def gather(recipe, data, seed):
         )
         records = extract.extract(dataset, recipe, encoders=loaded)
         manifest = shards.read_manifest(records)
-    split = splits.split(dataset, recipe.data, seed, manifest.ids)
-    if recipe.second_stage.thresholds == "tuned" and not split.validation:
-        raise ValueError(
-            "second_stage.thresholds=tuned: there is no validation part to tune them on; expected "
-            "data.validation_fraction above 0"
-        )
+    split = _split(dataset, recipe, seed, manifest.ids)
     frames = recipe.data.frames or pipeline.mean_frames(manifest)
     facts = workdir.Facts(
         dataset=dataset.name,
@@ -91,14 +87,8 @@ def build(recipe, facts):
 
 
 def _build(recipe, rows, num_classes, multi_label, standardize=False, vocabulary=0):
-    known = names.keyword_defaults(recipe.model)
     arguments = dict(recipe.model_args)
-    if multi_label and "multi_label" not in known and recipe.data.kind != "yt8m":
-        raise ValueError(
-            f"{recipe.model} gives one label a clip (softmax), and some clips have several; expected data "
-            "with one label a clip, or a multi-label model"
-        )
-    if "multi_label" in known:
+    if "multi_label" in names.keyword_defaults(recipe.model):
         arguments["multi_label"] = multi_label
     if standardize:
         arguments["standardize"] = True
@@ -113,12 +103,31 @@ def _build(recipe, rows, num_classes, multi_label, standardize=False, vocabulary
     return model
 
 
-def _check_measure(recipe, dataset):
+def _split(dataset, recipe, seed, ids=None):
+    from tfvc.data import splits
+
+    split = splits.split(dataset, recipe.data, seed, ids)
+    if recipe.second_stage.thresholds == "tuned" and not split.validation:
+        raise ValueError(
+            "second_stage.thresholds=tuned: there is no validation part to tune them on; expected "
+            "data.validation_fraction above 0"
+        )
+    return split
+
+
+def _check_labels(recipe, dataset):
     """The recipe does not know whether clips have several labels; the data do."""
-    train = recipe.train
+    train, several = recipe.train, dataset.multi_label
     if "multi_label" not in names.keyword_defaults(recipe.model):
-        return  # what it cannot take, `_build` tells
-    several = dataset.multi_label
+        if several:
+            able = [
+                name for name in names.available("models") if "multi_label" in names.keyword_defaults(name)
+            ]
+            raise ValueError(
+                f"{dataset.root}: some clips have several labels, and {recipe.model} gives one (softmax); "
+                f"expected one label a clip, or another --model: {', '.join(able)}"
+            )
+        return
     what = f"{dataset.root}: {'some clips have several labels' if several else 'every clip has one label'}"
     if several == (train.monitor == "accuracy") and train.monitor != "loss":
         expected = "micro_f1, gap, hit_at_one or loss" if several else "accuracy or loss"
