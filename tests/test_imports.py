@@ -25,7 +25,7 @@ ARROWS = {
     "tfvc.recipe": {"tfvc.names", "tfvc.limits"},
     "tfvc.cli": {"tfvc", "tfvc.names", "tfvc.recipe", "tfvc.files", "tfvc.start", "absl", "tqdm"},
     "tfvc.workdir": {"tfvc", "tfvc.files", "tfvc.recipe", "keras", "tfvc.layers"},
-    "tfvc.inference": {"tensorflow", "tfvc.workdir"},
+    "tfvc.inference": {"tensorflow", "tfvc.files", "tfvc.workdir"},
     "tfvc.recipes": {"tfvc.recipe", "tfvc.recipes"},
     "tfvc.layers": {"keras", "tfvc.layers"},
     "tfvc.models": {"keras", "tfvc.layers", "tfvc.models", "tfvc.recipe"},

@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import threading
+import time
 
 import keras
 import made
@@ -47,6 +49,13 @@ def of_sight(*overrides):
     return recipe.get("raf", overrides=[*fixed, *overrides])
 
 
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def measured(tmp_path):
     """A run on records of clips with several labels; all clips are its test part."""
@@ -84,6 +93,47 @@ def test_evaluate_measures_the_decisions(measured, capsys):
         "f1",
     }
     assert {f"evaluation/{name}" for name in expected} <= tags
+
+
+def test_evaluate_writes_nothing_where_the_run_was_trained_further_meanwhile(
+    measured, monkeypatch, bare_board
+):
+    decided, now = evaluate.decided, {"seconds": 2.5}
+
+    def ended(*given):
+        files.write_json(measured / "metrics.json", now)
+        return decided(*given)
+
+    files.write_json(measured / "metrics.json", {"seconds": 1.5, "evaluation": {}})
+    monkeypatch.setattr(evaluate, "decided", ended)
+    with pytest.raises(ValueError, match="trained further while it was measured; nothing was written"):
+        evaluate.evaluate(measured)
+    assert files.read_json(measured / "metrics.json") == now
+    assert not any((measured / name).exists() for name in ("evaluation", "logs"))
+    result = evaluate.evaluate(measured)
+    assert files.read_json(measured / "metrics.json") == now | {"evaluation": result}
+
+
+def test_evaluate_waits_where_another_is_writing(measured, bare_board, capsys):
+    done = []
+    with workdir.results(measured):
+        other = threading.Thread(target=lambda: done.append(evaluate.evaluate(measured)))
+        other.start()
+        until(lambda: "another process is writing it; waiting" in capsys.readouterr().out)
+        assert not done and not (measured / "evaluation").exists()
+    other.join(60)
+    assert done and (measured / "evaluation").exists()
+
+
+def test_evaluate_clears_what_a_killed_one_left_and_nothing_else(measured, bare_board):
+    left = [measured / name for name in ("logs/.evaluation.7.part", "evaluation/.classes.csv.7.part")]
+    left.append(measured / ".metrics.json.7.part")
+    mine = measured / "evaluation" / ".notes"
+    for path in (*left, mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    evaluate.evaluate(measured)
+    assert not any(path.exists() for path in left) and mine.exists()
 
 
 def test_evaluate_uses_the_thresholds_of_the_run(measured):
@@ -202,6 +252,15 @@ def test_predict_lists_labels_and_scores_of_the_decision(spoken, tmp_path):
     assert predictions.read(output) == [row]
 
 
+def test_predict_refuses_scores_that_are_no_numbers(spoken, tmp_path, monkeypatch):
+    run, _ = spoken
+    monkeypatch.setattr(Networks, "features", lambda self, one: {"text": np.full((2, 2), np.nan, "float32")})
+    told = rf"{run}: scores of 1 of 1 clips are NaN or infinite, first of {tmp_path}/a.mp4; expected finite"
+    with pytest.raises(ValueError, match=told):
+        predict.predict(run, [tmp_path / "a.mp4"], tmp_path / "out.csv", text="high water")
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_predict_takes_texts_from_a_manifest_and_decodes_what_they_change(spoken, tmp_path):
     run, decoded = spoken
     table = tmp_path / "clips.csv"
@@ -256,6 +315,7 @@ def test_the_whole_of_windows_has_the_labels_of_half_of_them():
         """Frames 2 a window; `up` is decided where the first frame is 1."""
 
         rows, length, timed = [Feature("frames", (2, 1)), Feature("text", (2, 1))], 2, ("frames",)
+        run = "runs/a"
 
         def __call__(self, features, starts):
             up = np.array([features["frames"][s, 0] for s in starts])

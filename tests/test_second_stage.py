@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import powerset
-from tfvc import evaluate, export, files, recipe, second_stage, train, workdir
+from tfvc import evaluate, export, files, recipe, reopen, second_stage, train, workdir
 from tfvc.data import datasets, pipeline, schema, shards
 from tfvc.recipe import Feature
 
@@ -140,14 +140,38 @@ def test_a_run_killed_in_its_second_stage_goes_on_to_the_same(run, records, tmp_
     assert ours["test"] == theirs["test"] and ours["network"] == theirs["network"]
 
 
+@pytest.mark.slow
+def test_killed_after_more_epochs_it_is_not_over_with_the_old_numbers(
+    run, records, tmp_path, monkeypatch, capsys
+):
+    """Old numbers and an old second stage beside a new network would be taken for a complete run."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    folder = shutil.copytree(run, tmp_path / "run")
+    old = (folder / "model.keras").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(second_stage, "fit", killed)
+        trained(folder, records, *STAGE, "train.epochs=13")
+    assert (folder / "model.keras").read_bytes() != old
+    assert not any((folder / name).exists() for name in ("metrics.json", "second_stage.npz"))
+    with pytest.raises(FileNotFoundError, match="second_stage.json: no such file; put back"):
+        evaluate.evaluate(folder)
+    with pytest.raises(ValueError, match="has 13 epochs already"):
+        trained(folder, records, *STAGE)
+    capsys.readouterr()
+    trained(folder, records, *STAGE, "train.epochs=13")
+    assert "going on from step" in capsys.readouterr().out
+    assert workdir.load(folder).metrics()["epochs"] == 13 and not reopen.broken(workdir.load(folder))
+
+
 def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, records, tmp_path, capsys):
     folder = shutil.copytree(run, tmp_path / "run")
     other = recipe.get("resbilstm", overrides=[*SMALL, *STAGE])
     found = workdir.load(folder)
     few = dataclasses.replace(found.facts, classes=list(CLASSES[:2]))
-    with pytest.raises(
-        ValueError, match=r"second_stage.npz: of 3 labels, and the run has 2; it is of another"
-    ):
+    with pytest.raises(ValueError, match=r"second_stage.npz: of 3 labels, and the run has 2; put back"):
         second_stage.load(workdir.Run(folder, other, few, 0))
     (folder / "second_stage.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"second_stage.npz"):
@@ -158,6 +182,29 @@ def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, recor
     trained(folder, records, *STAGE)
     assert "finished anew from its last checkpoint" in capsys.readouterr().out
     assert second_stage.load(workdir.load(folder)) is not None
+
+
+def test_a_second_stage_of_another_network_is_refused(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    model = workdir.load(folder).model()
+    model.set_weights([np.flip(w) for w in model.get_weights()])  # the same widths
+    model.save(folder / "model.keras")
+    found = workdir.load(folder)
+    told = "second_stage.npz: fitted to the vectors of another network; put back this run's own"
+    for use in (lambda: second_stage.decide(found, model), lambda: evaluate.evaluate(folder)):
+        with pytest.raises(ValueError, match=told):
+            use()
+    assert "another network" in reopen.broken(found) and not reopen.broken(workdir.load(run))
+
+
+def test_vectors_that_are_no_numbers_are_told_before_scikit_learn_sees_them(run):
+    found = workdir.load(run)
+    model = found.model()
+    inputs, _ = batch(found)
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    told = rf"^{run}: vectors of (\d+) of \1 clips are NaN or infinite; expected"
+    with pytest.raises(ValueError, match=told):
+        second_stage.decide(found, model)(inputs)
 
 
 @pytest.mark.slow

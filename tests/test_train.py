@@ -79,6 +79,7 @@ def test_a_run_leaves_what_the_other_commands_need(finished, records):
         "best.keras",
         "model.keras",
         "metrics.json",
+        ".metrics.json.lock",
     }
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     run = workdir.load(folder)

@@ -207,7 +207,8 @@ def test_scores_that_are_not_finite_stop_it_with_the_name(tmp_path):
     scale(model, np.nan)
     model.save(run / "model.keras")
     write(tmp_path / "v.tfrecord", MEANS, ["x"])
-    with pytest.raises(ValueError, match="^x: scores that are not finite"):
+    told = "scores of 1 of 1 clips are NaN or infinite, first of x;"
+    with pytest.raises(ValueError, match=told):
         predict.predict(run, [tmp_path / "v.tfrecord"], tmp_path / "o.csv")
 
 

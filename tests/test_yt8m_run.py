@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from made import command
 
-from tfvc import checkpoints, evaluate, export, plan, predict, recipe, train, workdir
+from tfvc import checkpoints, compare, evaluate, export, plan, predict, recipe, train, workdir
 from tfvc.data import demo_records, records
 from tfvc.yt8m import facts
 
@@ -103,6 +103,19 @@ def test_the_same_command_again_prints_what_is_there(run, patterns, capsys):
     folder, metrics = run
     assert train.train(on(patterns), data=patterns["train"], workdir=folder) == metrics
     assert "this run is complete" in capsys.readouterr().out
+
+
+def test_scores_that_are_no_numbers_are_named_and_nothing_is_written(run, tmp_path):
+    folder = shutil.copytree(run[0], tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    model = workdir.load(folder).model()
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    model.save(folder / "model.keras")
+    before = (folder / "metrics.json").read_bytes()
+    told = rf"^{folder}: scores of (\d+) of \1 clips are NaN or infinite, first of \S+; expected finite ones"
+    for measure in (evaluate.evaluate, lambda broken: compare.compare(run[0], broken)):
+        with pytest.raises(ValueError, match=told):
+            measure(folder)
+    assert (folder / "metrics.json").read_bytes() == before and not (folder / "evaluation").exists()
 
 
 def test_more_steps_need_the_same_distance_between_looks(run, patterns):

@@ -1,5 +1,6 @@
 """A finished run measured: accuracy or, of several labels, F1 and MAP; every class's precision and recall."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -65,12 +66,13 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
     if on_corrupt != "stop":
         raise ValueError(f"--on_corrupt={on_corrupt}: only for runs on records by pattern; leave it out")
     recipe = settable(run.recipe, overrides, SETTABLE)
-    several, metrics = run.facts.multi_label, run.metrics()
+    several, metrics = run.facts.multi_label, run.metrics()  # these first: see `stored`
     model = run.model()
     source, part, (ids, truth, labels, scores) = decided(run, model, recipe, data, part, overrides)
     curves = board.Curves(source.classes)
     curves.update(truth, scores)
     result = {"part": part, "data": data or run.facts.source, "clips": len(truth)}
+    tables = {}
     if several:
         result |= multilabel.measures(truth, labels, scores, source.classes)
         figures = _labels_figures(run, result, truth, labels, source.classes)
@@ -78,12 +80,43 @@ def evaluate(run_folder, data="", part="test", overrides=(), on_corrupt="stop"):
         best, guess = np.argmax(truth, axis=1), np.argmax(scores if labels is None else labels, axis=1)
         labels = np.eye(len(source.classes), dtype=int)[guess]
         result |= measures(best, guess, source.classes)
-        figures = _confusion(run.path / "evaluation", result, best, guess, source.classes)
+        tables["confusion"], figures = _confusion(result, best, guess, source.classes)
     paths = _paths(run, recipe, data, overrides)
     clips = board.clips_of(run, model, source, paths, ids, truth, labels)
-    _write(run.path, metrics, result, figures, curves, clips)
+    tables["classes"] = [list(result["classes"][0]), *(list(row.values()) for row in result["classes"])]
+    with stored(run, metrics, result):
+        _write(run.path, result, tables, figures, curves, clips)
     _show(result, run.path)
     return result
+
+
+@contextlib.contextmanager
+def stored(run, before, result):
+    """What an evaluation writes, by one process at a time; at its end `metrics.json` has the result.
+
+    Args:
+        run: `tfvc.workdir.Run`.
+        before: its metrics, as they were read before its model was.
+        result: dict, what was measured.
+
+    Raises:
+        ValueError: the run was trained further meanwhile, so the result is of weights that are gone.
+    """
+    with workdir.results(run.path):
+        now = run.metrics()
+        if _trained(now) != _trained(before):
+            raise ValueError(
+                f"{run.path}: was trained further while it was measured; nothing was written: evaluate again"
+            )
+        files.sweep(run.path / "evaluation")
+        files.sweep(run.path / "logs", "evaluation")
+        yield
+        files.write_json(run.path / "metrics.json", now | {"evaluation": result})
+
+
+def _trained(metrics):
+    """The part of a run's metrics that training wrote, as text: a NaN in it is no other NaN."""
+    return repr({name: value for name, value in metrics.items() if name != "evaluation"})
 
 
 def measures(truth, guess, classes):
@@ -224,8 +257,6 @@ def decided(run, model, recipe, data="", part="test", overrides=()):
     Raises:
         ValueError: as `evaluate`; a score that is NaN or infinite.
     """
-    import numpy as np
-
     answer = _answer(run, model)  # first: without a whole second stage nothing else is worth doing
     source, part = clips_of(run, recipe, data, part, overrides)
     if not source.ids:
@@ -233,12 +264,7 @@ def decided(run, model, recipe, data="", part="test", overrides=()):
             f"{run.path}: the part {part!r} of this run has no clip; expected a run with a {part} part"
         )
     found = ids, _, _, scores = _predicted(answer, source, recipe.train.batch_size)
-    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{run.path}: scores of {len(bad)} of {len(ids)} clips are NaN or infinite, first of "
-            f"{files.printable(ids[bad[0]])}; expected finite ones: the weights or the features are damaged"
-        )
+    inference.check_finite(scores, run.path, ids=ids)
     return source, part, found
 
 
@@ -266,20 +292,16 @@ def _predicted(answer, source, batch_size):
     return [i.decode() for i in np.concatenate(ids)], np.concatenate(truth), labels, np.concatenate(scores)
 
 
-def _confusion(folder, result, truth, guess, classes):
-    """Writes the confusion matrix as a table; returns it as a picture, by name."""
+def _confusion(result, truth, guess, classes):
+    """The confusion matrix as the rows of a table, and as a picture, by name."""
     from sklearn.metrics import confusion_matrix
 
     from tfvc import plots
 
     matrix = confusion_matrix(truth, guess, labels=range(len(classes)))
-    files.write_csv(
-        folder / "confusion.csv",
-        [["true \\ predicted", *classes]]
-        + [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)],
-    )
+    rows = [[c, *row] for c, row in zip(classes, matrix.tolist(), strict=True)]
     title = f"{result['part']}, {result['clips']} clips, accuracy {result['accuracy']:.3f}"
-    return {"confusion": plots.confusion(matrix, classes, title)}
+    return [["true \\ predicted", *classes], *rows], {"confusion": plots.confusion(matrix, classes, title)}
 
 
 def _labels_figures(run, result, truth, labels, classes):
@@ -293,14 +315,13 @@ def _labels_figures(run, result, truth, labels, classes):
     return {"f1": bars, "decisions": plots.decisions(counts, classes, title)}
 
 
-def _write(path, metrics, result, figures, curves, clips):
-    """`classes.csv`, the pictures, the board, and metrics.json with the result."""
+def _write(path, result, tables, figures, curves, clips):
+    """The tables, the pictures, and the board."""
     from tfvc import plots
 
     folder = path / "evaluation"
-    files.write_csv(
-        folder / "classes.csv", [list(result["classes"][0])] + [list(r.values()) for r in result["classes"]]
-    )
+    for name, rows in tables.items():
+        files.write_csv(folder / f"{name}.csv", rows)
     for name, figure in figures.items():
         with files.aside(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=100)
@@ -310,7 +331,6 @@ def _write(path, metrics, result, figures, curves, clips):
         scalars |= {f"{name}/{row['class']}": value for name, value in of.items()}
     pictures = {name: plots.pixels(figure) for name, figure in figures.items()}
     board.write(path / "logs" / "evaluation", scalars, curves, pictures, clips)
-    files.write_json(path / "metrics.json", metrics | {"evaluation": result})
 
 
 def _show(result, path):

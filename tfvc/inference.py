@@ -1,6 +1,37 @@
 """A trained model as a plain function of a batch: what evaluate, predict and the second stage ask."""
 
-from tfvc import workdir
+from tfvc import files, workdir
+
+
+def check_finite(values, run, what="scores", ids=None):
+    """Refuses answers that are no numbers, before anything is counted or written by them.
+
+    Args:
+        values: (N, ...), what a model gave of N clips.
+        run: the folder of the run, for the message.
+        what: they are.
+        ids: of the clips, for the message; None = not known here.
+
+    Raises:
+        ValueError: one is NaN or infinite; how many clips, and the first, are named.
+
+    Example:
+        >>> try:
+        ...     check_finite([[0.1, 0.9], [float("nan"), 1.0]], "runs/a", ids=["x", "y"])
+        ... except ValueError as error:
+        ...     print(str(error).split(";")[0])
+        runs/a: scores of 1 of 2 clips are NaN or infinite, first of y
+    """
+    import numpy as np
+
+    values = np.asarray(values)
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if len(bad):
+        first = "" if ids is None else f", first of {files.printable(ids[bad[0]])}"
+        raise ValueError(
+            f"{run}: {what} of {len(bad)} of {len(values)} clips are NaN or infinite{first}; expected finite "
+            "ones: the weights or the features are damaged"
+        )
 
 
 def as_function(model):

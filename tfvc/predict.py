@@ -55,7 +55,8 @@ def predict(run_folder, paths, output="", overrides=(), explain="", text=""):
     Raises:
         FileNotFoundError: a path that is not there.
         ValueError: nothing could be predicted, an output that is neither .csv nor .json, or one that
-            another process is writing; one file with two texts; a text that the run does not read.
+            another process is writing; one file with two texts; a text that the run does not read;
+            scores that are not finite.
     """
     run = workdir.load(run_folder)
     output = Path(output or run.path / "predictions.csv")
@@ -135,7 +136,7 @@ class Predictor:
     """
 
     def __init__(self, run):
-        self.rows = run.facts.features
+        self.run, self.rows = run.path, run.facts.features
         self.length = self.rows[0].shape[0]
         self.timed = _timed_streams(run.recipe)
         self._decide, self._call = None, None
@@ -258,6 +259,7 @@ def rows_of(path, features, frames, predictor, classes, recipe):
     length = predictor.length
     starts = window_starts(len(times), length, recipe.predict.window_step) if predictor.timed else [0]
     found = predictor(features, starts)
+    inference.check_finite(found["scores"][None], predictor.run, ids=[files.shown(path)])
     streams = [row.name for row in predictor.rows]
     about = {"path": path}
     if len(streams) > 1:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tfvc import files, workdir
+from tfvc import files, second_stage, workdir
 from tfvc import recipe as recipes
 from tfvc.plan import absolute, source_of
 
@@ -67,10 +67,8 @@ def broken(run):
     try:
         if not path.is_file():
             return f"{path}: is gone"
-        if run.recipe.second_stage.name != "none":
-            from tfvc import second_stage
-
-            second_stage.load(run)
+        second_stage.load(run)
+        second_stage.thresholds(run)
         files.check_archive(path)
         run.split()
     except files.UNREADABLE as error:

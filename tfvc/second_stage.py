@@ -13,7 +13,7 @@ NAME = "second_stage"  # of the files
 _THRESHOLDS = "thresholds.json"
 _MADE = (f"{NAME}.npz", f"{NAME}.json", _THRESHOLDS, "features.csv", "elimination.csv")
 _MADE += ("importances.png", "elimination.png")
-_ANOTHER = "it is of another run: put back this one's, or start the same train command again"
+_REMEDY = "put back this run's own, or start the same train command again"
 _HALF = 0.5
 _FOLDS = 3  # where there is no validation part
 
@@ -32,8 +32,7 @@ def fit(run, model, train, validation, notes=print):
         notes: function of a line that the run should keep.
     """
     stage, network = run.recipe.second_stage, _network(run, model)
-    for name in _MADE:  # of other settings
-        (run.path / name).unlink(missing_ok=True)
+    clear(run.path)
     if stage.name == "svm":
         from tfvc import estimators
 
@@ -56,7 +55,7 @@ def fit(run, model, train, validation, notes=print):
             random_state=run.seed,
         )
         found.fit(vectors, truth, *(held if held and not folds else ()))
-        estimators.store.save(found, run.path / NAME)
+        estimators.store.save(found, run.path / NAME, files.sha256(run.path / "model.keras"))
         kept, sets = int(found.support_.sum()), len(found.estimator_.label_sets_)
         notes(f"second stage: {kept} of {vectors.shape[1]} features, {sets} label sets, C={stage.C:g}")
         if stage.eliminate and stage.stop == "text" and kept == vectors.shape[1]:
@@ -74,20 +73,28 @@ def fit(run, model, train, validation, notes=print):
         notes(f"thresholds, tuned on the validation part: {shown}")
 
 
+def clear(folder):
+    """Removes what `fit` wrote in a run's folder: it is of another network, or of other settings."""
+    for name in _MADE:
+        (folder / name).unlink(missing_ok=True)
+
+
 def load(run):
     """The second stage of a run: a fitted `RankedElimination`; None where it has none.
 
     Raises:
-        FileNotFoundError, ValueError: its files are gone, or not what `fit` wrote.
+        FileNotFoundError, ValueError: its files are gone, not what `fit` wrote, or of another `model.keras`.
     """
     if run.recipe.second_stage.name == "none":
         return None
     from tfvc import estimators
 
-    found = estimators.store.load(run.path / NAME)
+    model = run.path / "model.keras"
+    network = files.sha256(model) if model.is_file() else ""  # without it nothing is asked of the stage
+    found = estimators.store.load(run.path / NAME, network, _REMEDY)
     labels, classes = found.estimator_.label_sets_.shape[1], len(run.facts.classes)
     if labels != classes:
-        raise ValueError(f"{run.path / NAME}.npz: of {labels} labels, and the run has {classes}; {_ANOTHER}")
+        raise ValueError(f"{run.path / NAME}.npz: of {labels} labels, and the run has {classes}; {_REMEDY}")
     return found
 
 
@@ -101,11 +108,11 @@ def thresholds(run):
 
     if run.recipe.second_stage.thresholds == "none":
         return None
-    path, remedy = run.path / _THRESHOLDS, "remove metrics.json, and start the same train command again"
-    tree = files.read_json(path, remedy)
+    path = run.path / _THRESHOLDS
+    tree = files.read_json(path, _REMEDY)
     fine = isinstance(tree, dict) and list(tree) == list(run.facts.classes)
     if not fine or not all(isinstance(v, float) and math.isfinite(v) for v in tree.values()):
-        raise ValueError(f"{path}: not the thresholds of this run; {remedy}")
+        raise ValueError(f"{path}: not the thresholds of this run; {_REMEDY}")
     return np.array(list(tree.values()))
 
 
@@ -267,7 +274,8 @@ def _decision(run):
             vectors, width = np.asarray(found["vector"], "float64"), stage.n_features_in_
             if vectors.shape[1] != width:
                 what = f"of {width} features, and the network gives {vectors.shape[1]}"
-                raise ValueError(f"{run.path / NAME}.npz: {what}; {_ANOTHER}")
+                raise ValueError(f"{run.path / NAME}.npz: {what}; {_REMEDY}")
+            inference.check_finite(vectors, run.path, "vectors")
             labels, scores = stage.predict(vectors), stage.label_scores(vectors)
         if not several:
             best = np.argmax(scores if labels is None else labels, axis=1)

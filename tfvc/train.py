@@ -72,7 +72,7 @@ def train(recipe, *, data="", workdir="", seed=0, strategy="default", init_from=
     if not strategies.is_chief(strategy):  # which holds the lock, and alone writes
         return _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt)
     with files.locked(folder, "training in"):
-        files.sweep(folder, but=("export", "predictions"))  # other commands have locks of their own
+        files.sweep(folder, but=("export", "predictions", "metrics.json"))  # they have locks of their own
         return _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt)
 
 
@@ -167,7 +167,8 @@ def _fitted(folder, old, recipe, data, seed, strategy, init_from, on_corrupt, de
             print("\n".join([f"weights from {init_from}", *training.transfer(model, other)]))
     if crew.chief:
         if old and old.recipe.second_stage != recipe.second_stage:
-            (folder / "metrics.json").unlink(missing_ok=True)  # they are of the other one
+            with workdir.results(folder):
+                (folder / "metrics.json").unlink(missing_ok=True)  # they are of the other one
         workdir.save(folder, recipe, facts, seed, split)  # not before: what cannot be built holds no folder
     crew.see("--workdir", folder / "recipe.json")
     judge = training.Judge(model, recipe.train, facts.multi_label)
@@ -191,6 +192,9 @@ def _results(folder, recipe, facts, split, feed, held_out, judge, network, progr
     """What comes after the last step: the model that is reported, its second stage, `metrics.json`."""
     from tfvc import training
 
+    with workdir.results(folder):  # of the weights so far; killed between here and the end, a run is not over
+        (folder / "metrics.json").unlink(missing_ok=True)
+        second_stage.clear(folder)
     with feed.readable():
         training.keep(network, folder, progress, recipe.train.report)
         # From the file, as evaluate will: what is reported is what was saved.
@@ -222,7 +226,8 @@ def _results(folder, recipe, facts, split, feed, held_out, judge, network, progr
         "seconds": round(time.perf_counter() - started, 3),
     }
     _picture(folder, recipe, progress)
-    files.write_json(folder / "metrics.json", metrics)
+    with workdir.results(folder):
+        files.write_json(folder / "metrics.json", metrics)
 
 
 def _picture(folder, recipe, progress):

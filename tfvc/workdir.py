@@ -3,6 +3,7 @@
 evaluate, predict and export need nothing but this folder.
 """
 
+import contextlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -112,6 +113,15 @@ class Run:
         if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts):
             raise ValueError(f"{path}: not the split of a run; train the run again")
         return tree
+
+
+@contextlib.contextmanager
+def results(path):
+    """Within it this process alone changes what a run was measured to be: `metrics.json`, and what
+    evaluate writes. Training removes and replaces `metrics.json` in it, evaluate adds to it."""
+    with files.locked(Path(path) / "metrics.json", "writing", wait=True):
+        files.sweep(path, "metrics.json")
+        yield
 
 
 def probabilities_of(model):

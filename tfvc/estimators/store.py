@@ -53,12 +53,13 @@ _VALUES = {
 }
 
 
-def save(estimator, path):
+def save(estimator, path, of=""):
     """Writes a fitted estimator.
 
     Args:
         estimator: `WeightedLinearSVM`, or `LabelPowersetClassifier` or `RankedElimination` of such.
         path: without suffix; `<path>.npz` and `<path>.json` are written.
+        of: SHA-256 of the network whose vectors it was fitted to; "" = of none.
 
     Raises:
         ValueError: another estimator inside; a parameter that JSON cannot hold, as a generator of numbers.
@@ -75,49 +76,53 @@ def save(estimator, path):
     with files.aside(f"{path}.npz") as temporary, open(temporary, "wb") as f:
         np.savez(f, **arrays)
     tree = {"format": FORMAT, "version": VERSION, "sha256": files.sha256(f"{path}.npz"), "estimator": tree}
+    tree |= {"of": of} if of else {}
     files.write_json(f"{path}.json", tree | {"digest": _digest(tree)})
 
 
-def load(path):
+def load(path, of="", remedy=_REMEDY):
     """Reads what `save` wrote.
 
     Args:
         path: without suffix.
+        of: SHA-256 of the network whose vectors it is to read; "", or a file that names none: not compared.
+        remedy: the end of the messages, what to do about the files.
 
     Returns:
         estimator with the same `predict`, `decision_function` and `label_scores`.
 
     Raises:
         FileNotFoundError: one of the two files is not there.
-        ValueError: a damaged, edited, pickled, older or newer file; the file is named.
+        ValueError: a damaged, edited, pickled, older or newer file, or of another network; it is named.
     """
     meta, data = Path(f"{path}.json"), Path(f"{path}.npz")
-    tree = files.read_json(meta, _REMEDY)
+    tree = files.read_json(meta, remedy)
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise ValueError(f"{meta}: not a stored estimator; expected format {FORMAT!r}")
+        raise ValueError(f"{meta}: not a stored estimator; expected format {FORMAT!r}; {remedy}")
     version = tree.get("version")
     if type(version) is not int or version != VERSION:
         raise ValueError(
-            f"{meta}: version {version!r}; this tfvc reads {VERSION}; use the tfvc that wrote it,"
-            " or fit and save the estimator again"
+            f"{meta}: version {version!r}; this tfvc reads {VERSION}; use the tfvc that wrote it, or {remedy}"
         )
     try:
         same = tree.pop("digest", None) == _digest(tree)
     except RecursionError:  # some depths can be read and not written: `save` did not
         same = False
     if not same:
-        raise ValueError(f"{meta}: edited or damaged since it was saved (its digest differs); {_REMEDY}")
+        raise ValueError(f"{meta}: edited or damaged since it was saved (its digest differs); {remedy}")
     if not data.is_file():
-        raise FileNotFoundError(f"{data}: no such file; it belongs to {meta}")
+        raise FileNotFoundError(f"{data}: no such file; it belongs to {meta}; {remedy}")
     if files.sha256(data) != tree.get("sha256"):
-        raise ValueError(f"{data}: not the file that {meta.name} describes; {_REMEDY}")
+        raise ValueError(f"{data}: not the file that {meta.name} describes; {remedy}")
+    if of and tree.get("of", of) != of:
+        raise ValueError(f"{data}: fitted to the vectors of another network; {remedy}")
     files.check_archive(data, "file of arrays")
     try:
         with np.load(data, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _restored(tree["estimator"], arrays, "")
     except (*files.NO_ARRAY, RecursionError) as error:
-        raise ValueError(f"{path}: damaged ({files.printable(files.first_line(error))}); {_REMEDY}") from None
+        raise ValueError(f"{path}: damaged ({files.printable(files.first_line(error))}); {remedy}") from None
 
 
 def _digest(tree):

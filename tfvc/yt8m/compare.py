@@ -31,11 +31,12 @@ def answers(run, data="", overrides=(), on_corrupt="stop"):
         for inputs, labels, names in records.batches(
             source, recipe.train.batch_size, on_corrupt=on_corrupt, report=report
         ):
-            right, share, pairs = topk.summary(labels, network(inputs)["probabilities"], topk.TOP)
-            if int(pairs[-1]):
-                raise ValueError(f"{run.path}: {int(pairs[-1])} videos have a prediction that is NaN")
+            predictions = network(inputs)["probabilities"]
+            names = [name.decode("utf-8", "backslashreplace") for name in names.numpy()]
+            inference.check_finite(predictions, run.path, ids=names)
+            right, share, pairs = topk.summary(labels, predictions, topk.TOP)
             found.append([np.asarray(x) for x in (right, share, *pairs[:3])])
-            ids += [name.decode("utf-8", "backslashreplace") for name in names.numpy()]
+            ids += names
             truth += [tuple(np.flatnonzero(row).tolist()) for row in np.asarray(labels)]
     if report.faults:
         print(report.summary())

@@ -1,5 +1,7 @@
 """A run on YouTube-8M's records measured: GAP, Hit@1, PERR, mAP, and the average precision of every class."""
 
+import os
+
 import numpy as np
 
 from tfvc import board, files, inference, metrics, training
@@ -26,11 +28,13 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
         average_precision, clips, for the classes that occur, most frequent first.
 
     Raises:
-        ValueError: an override that has no use here; damage, when told to stop; no label in any record.
+        ValueError: an override that has no use here; damage, when told to stop; no label in any record;
+            scores that are not finite.
         FileNotFoundError: no such records, or a run that has not finished.
     """
     recipe = of_clips.settable(run.recipe, overrides, _SETTABLE)
-    network, kept = inference.as_function(run.model()), run.metrics()
+    before = run.metrics()
+    network = inference.as_function(run.model())
     if part not in ("train", "validation", "test"):
         raise ValueError(f"part={part!r}: expected train, validation or test")
     split = run.split()
@@ -41,10 +45,11 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     by_class = metrics.MeanAveragePrecision(len(run.facts.classes))
     count = np.zeros(len(run.facts.classes), "int64")
     with records.readable():
-        for inputs, labels, _ in records.batches(
+        for inputs, labels, ids in records.batches(
             source, recipe.train.batch_size, on_corrupt=on_corrupt, report=report
         ):
             predictions = network(inputs)["probabilities"]
+            inference.check_finite(predictions, run.path, ids=[os.fsdecode(i) for i in ids.numpy()])
             for metric in (*judged, by_class):
                 metric.update_state(labels, predictions)
             curves.update(labels, predictions)
@@ -60,7 +65,8 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
         {"class": run.facts.classes[c], "average_precision": float(precision[c]), "clips": int(count[c])}
         for c in order
     ]
-    _write(run.path, kept, result, curves)
+    with of_clips.stored(run, before, result):
+        _write(run.path, result, curves)
     _show(result, run.path)
     if result["part"] == "test" and split["test"] == split["validation"]:
         print(
@@ -71,14 +77,13 @@ def evaluate(run, data="", part="test", overrides=(), on_corrupt="stop"):
     return result
 
 
-def _write(path, kept, result, curves):
+def _write(path, result, curves):
     rows = result["classes"]
     files.write_csv(
         path / "evaluation" / "classes.csv", [list(rows[0]), *(list(row.values()) for row in rows)]
     )
     scalars = {name: result[name] for name in ("gap", "hit_at_one", "perr", "map")}
     board.write(path / "logs" / "evaluation", scalars, curves)
-    files.write_json(path / "metrics.json", kept | {"evaluation": result})
 
 
 def _show(result, path):

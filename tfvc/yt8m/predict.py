@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvc import cli, evaluate, files, predictions
+from tfvc import cli, evaluate, files, inference, predictions
 from tfvc import predict as of_clips
 from tfvc.backbones import yt8m
 from tfvc.data import records, sources
@@ -108,7 +108,7 @@ class _Best:
     """The model, and the best classes of what it is given, found on the device."""
 
     def __init__(self, run, top_k):
-        self.classes, self.k = run.facts.classes, min(top_k, len(run.facts.classes))
+        self.classes, self.k, self._run = run.facts.classes, min(top_k, len(run.facts.classes)), run.path
         model = run.model()
         signature = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in dict(model.input).items()}
 
@@ -123,11 +123,7 @@ class _Best:
     def rows(self, inputs, ids, ends):
         """A row a video of a batch of inputs."""
         scores, order = (v.numpy() for v in self._call({name: inputs[name] for name in self._names}))
-        wrong = np.flatnonzero(~np.isfinite(scores).all(1))
-        if wrong.size:
-            raise ValueError(
-                f"{ids[wrong[0]]}: scores that are not finite; expected numbers, look at the run's training"
-            )
+        inference.check_finite(scores, self._run, ids=ids)
         for video, end, best, score in zip(ids, ends, order, scores, strict=True):
             top = [
                 {"label": self.classes[i], "score": round(float(s), 6)}
