@@ -44,16 +44,21 @@ def listing(data, path):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: other columns, or a target that is neither 0 nor 1.
+        ValueError: no CSV file in UTF-8, other columns, or a target that is neither 0 nor 1.
     """
     if not data or not Path(data).is_file():
         raise FileNotFoundError(f"{data or '--data'}: no such file; expected a CSV file of id, text, target")
-    with open(data, encoding="utf-8", newline="") as f:
-        reader = csv.DictReader(f)
-        missing = {"id", "text", "target"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{data}: no column {min(missing)}; expected id, text and target")
-        tweets = list(reader)
+    try:
+        with open(data, encoding="utf-8", newline="") as f:
+            reader = csv.DictReader(f)
+            columns, tweets = reader.fieldnames or (), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{data}: no CSV file in UTF-8 ({error}); expected one of id, text, target, saved as UTF-8"
+        ) from None
+    missing = {"id", "text", "target"} - set(columns)
+    if missing:
+        raise ValueError(f"{data}: no column {min(missing)}; expected id, text and target")
     wrong = next((row for row in tweets if row["target"] not in _LABELS), None)
     if wrong:
         raise ValueError(f"{data}: target {wrong['target']!r} of id {wrong['id']}; expected 0 or 1")

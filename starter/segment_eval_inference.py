@@ -1,6 +1,7 @@
 """Mean average precision of ranked segments: `python -m starter.segment_eval_inference`."""
 
 import csv
+import math
 import os
 import sys
 from pathlib import Path
@@ -152,14 +153,20 @@ def evaluate(labels, submission_file, top_n=0):
 def _cached(path):
     labels = {}
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as f:
-        for number, row in enumerate(csv.reader(f), 1):
-            try:
+        reader = csv.reader(f)
+        try:
+            for row in reader:
+                fault = f"{','.join(row)[:60]!r}"
                 segment, c, score = row
                 labels[segment, int(c)] = float(score)
-            except ValueError:
-                raise ValueError(
-                    f"{path}, line {number}: {','.join(row)[:60]!r}; expected segment,class,score"
-                ) from None
+                if not math.isfinite(float(score)):
+                    raise ValueError
+        except (ValueError, csv.Error) as error:
+            fault = error if isinstance(error, csv.Error) else fault
+            raise ValueError(
+                f"{path}, line {reader.line_num}: {fault}; expected segment,class,score; mend it, or "
+                "delete the file to have the labels read from --eval_data_pattern again"
+            ) from None
     return labels
 
 

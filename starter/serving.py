@@ -261,7 +261,7 @@ def no_model(train_dir):
     """The error for a train_dir without a model."""
     if not train_dir:
         return ValueError("--train_dir: expected the folder of a training")
-    kind = "no checkpoint there yet" if Path(train_dir).is_dir() else "no such folder"
+    kind = "no whole checkpoint there" if Path(train_dir).is_dir() else "no such folder"
     return FileNotFoundError(
         f"{train_dir}: {kind}; train first: python -m starter.train --train_dir={train_dir}"
     )

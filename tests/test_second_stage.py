@@ -180,7 +180,8 @@ def test_a_second_stage_that_is_gone_or_damaged_is_told_and_made_anew(run, recor
     with pytest.raises(FileNotFoundError, match=r"second_stage"):
         second_stage.decide(found, found.model())
     trained(folder, records, *STAGE)
-    assert "finished anew from its last checkpoint" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "finished anew from its last checkpoint" in printed and "PATH... [--text=WORDS]" in printed
     assert second_stage.load(workdir.load(folder)) is not None
 
 

@@ -126,7 +126,11 @@ def test_broken_records_labels_and_flags_are_one_line(tmp_path, capsys):
     data = (tmp_path / "cut.tfrecord").read_bytes()
     (tmp_path / "cut.tfrecord").write_bytes(data[:-3])
     (tmp_path / "labels.csv").write_text("a:0,3,1.0\na:0,three,1.0\n")
+    (tmp_path / "long.csv").write_text("a:0,3," + "1" * 140_000)
+    (tmp_path / "nan.csv").write_text("a:0,3,1.0\na:5,3,nan\n")
     cases = {
+        f"--submission_file={path} --label_cache={tmp_path}/long.csv": "long.csv, line 1: field larger than",
+        f"--submission_file={path} --label_cache={tmp_path}/nan.csv": "line 2: 'a:5,3,nan'; expected segment",
         "": "no --submission_file",
         f"--submission_file={path}": "no --label_cache is given; expected --eval_data_pattern",
         f"--submission_file={path} --label_cache=absent.csv": "absent.csv does not exist",

@@ -161,7 +161,7 @@ def test_wrong_places_and_flags(tmp_path):
     with pytest.raises(FileNotFoundError, match="none: no such folder; train first: python -m starter.train"):
         evaluate(tmp_path / "none", pattern)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty: no checkpoint there yet; train first"):
+    with pytest.raises(FileNotFoundError, match="empty: no whole checkpoint there; train first"):
         evaluate(tmp_path / "empty", pattern)
     folder = served.train_dir(tmp_path / "run")
     with pytest.raises(ValueError, match="--eval_data_pattern: expected"):
@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(ValueError, match="step-00000300.npz: damaged"):
         evaluate(folder, pattern, init_from=str(path))
-    with pytest.raises(FileNotFoundError, match="no checkpoint there yet"):  # nor is it the newest
+    with pytest.raises(FileNotFoundError, match="no whole checkpoint there"):  # nor is it the newest
         evaluate(folder, pattern)
 
 
@@ -240,6 +240,6 @@ def test_an_error_is_one_line(tmp_path):
     assert process.returncode == 1 and not out
     assert "Traceback" not in err
     assert err.splitlines()[-1] == (  # TensorFlow 2.21 has lines of its own
-        f"error: {tmp_path}: no checkpoint there yet; train first: python -m starter.train "
+        f"error: {tmp_path}: no whole checkpoint there; train first: python -m starter.train "
         f"--train_dir={tmp_path}"
     )

@@ -36,6 +36,13 @@ def test_wrong_files_are_told_in_a_line(tmp_path, capsys):
         tweets.listing, write(tmp_path, [[7, "", "a", 2]]), out
     )
     (tmp_path / "other.csv").write_text("id,text\n1,a\n")
+    for bad, told in (
+        (b"id,text,target\n1,\xff,1\n", "can't decode"),
+        (b"id,text\n1," + b"a" * 140_000, "limit"),
+    ):
+        (tmp_path / "bad.csv").write_bytes(bad)
+        found = raised(tweets.listing, tmp_path / "bad.csv", out)
+        assert "bad.csv: no CSV file in UTF-8 (" in found and told in found and "saved as UTF-8" in found
     assert "no column target" in raised(tweets.listing, tmp_path / "other.csv", out)
     assert stopped(tweets.main) == 1 and capsys.readouterr().err.startswith("error: --data")
     assert not out.exists()

@@ -77,7 +77,7 @@ _SHARED = {
     "seed": (
         _define_seed,
         0,
-        "seed of the split, the model's first weights and the order; of --compare, of its resamples",
+        "seed of the split, the model's first weights and the order; evaluate: of the resamples of --compare",
     ),
 }
 _OWN = {

@@ -92,8 +92,7 @@ def _begin(folder, recipe, data, seed, strategy, init_from, on_corrupt):
             kept = replace(old.recipe, predict=recipe.predict)
             workdir.save(folder, kept, old.facts, seed, old.split())
             print(f"stored for predictions: {recipe.predict}")
-        _closing(folder, done)
-        return done
+        return _closing(old)
     if not staged:
         print("second stage: settings other than before; it is fitted anew, to the same network")
     if old and old.recipe.train.epochs != recipe.train.epochs:
@@ -118,9 +117,7 @@ def _train(folder, old, recipe, data, seed, strategy, init_from, on_corrupt):
         if crew.chief:
             _results(folder, recipe, *fitted, seed, started)
         crew.wait()
-    metrics = workdir.load(folder).metrics()
-    _closing(folder, metrics)
-    return metrics
+    return _closing(workdir.load(folder))
 
 
 def _fitted(folder, old, recipe, data, seed, strategy, init_from, on_corrupt, devices, crew):
@@ -267,8 +264,11 @@ def _three(found):
     )
 
 
-def _closing(folder, metrics):
+def _closing(run):
+    """Prints what a finished run reached, and what can be done with it; returns its metrics."""
+    folder, metrics = run.path, run.metrics()
     where = shlex.quote(str(folder))
+    words = " [--text=WORDS]" if "text" in recipes.read_by(run.recipe) else ""
     test, validation = metrics["test"], metrics["validation"]
     score = next(name for name in ("accuracy", "hamming_loss", "gap") if name in test)
     shown = f"{score} {test[score]:.4f}" + (f", hit@1 {test['hit_at_one']:.4f}" if score == "gap" else "")
@@ -283,10 +283,11 @@ def _closing(folder, metrics):
         f"({chosen} {validation[score]:.4f}, weights of epoch {validation['epoch']})\n"
         f"the run lies in {folder}\n"
         f"  evaluate: python -m tfvc.evaluate --workdir={where}\n"
-        f"  predict:  python -m tfvc.predict --workdir={where} PATH...\n"
+        f"  predict:  python -m tfvc.predict --workdir={where} PATH...{words}\n"
         f"  export:   python -m tfvc.export --workdir={where}\n"
         f"  watch:    tensorboard --logdir={shlex.quote(str(folder / 'logs'))}"
     )
+    return metrics
 
 
 def main(argv=None):
