@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import shutil
 import threading
 import time
 
@@ -161,6 +162,11 @@ def test_evaluate_refuses_strange_classes_and_other_weights(measured, tmp_path):
     other = made.make_records(tmp_path / "other", CLASSES, weights="imagenet", labels=labels_of)
     with pytest.raises(ValueError, match="made with other settings"):
         evaluate.evaluate(measured, other)
+    own = workdir.load(measured).facts.records  # extracted anew by other weights, in the same place
+    shutil.rmtree(own)
+    shutil.copytree(other, own)
+    with pytest.raises(ValueError, match=f"{own}: these records were made with other settings"):
+        evaluate.evaluate(measured)
 
 
 def test_one_label_a_clip_by_a_second_stage_is_still_accuracy(measured, monkeypatch):

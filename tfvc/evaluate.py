@@ -197,6 +197,7 @@ def clips_of(run, recipe, data="", part="test", overrides=()):
         if part not in ("train", "validation", "test"):
             raise ValueError(f"part={part!r}: expected train, validation or test")
         folder, ids = run_records(run), split.get(part, [])
+        extract.check_records(shards.read_manifest(folder), run.recipe, run.facts.made_with)
         return pipeline.Source(folder, run.facts.features, classes, multi_label, ids), part
     dataset = _dataset(run, recipe, data, overrides)
     if dataset.multi_label and not multi_label:

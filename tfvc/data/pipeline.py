@@ -222,7 +222,10 @@ def _open(source):
     wanted = set(manifest.ids if source.ids is None else source.ids)
     absent = sorted(wanted.difference(manifest.ids))
     if absent:
-        raise ValueError(f"{source.folder}: has no record of {len(absent)} clips, {absent[0]!r} the first")
+        raise ValueError(
+            f"{source.folder}: has no record of {len(absent)} clips, {absent[0]!r} the first; expected the "
+            "records and the split.json that belong together: put them back, or extract and train again"
+        )
     if not wanted:
         raise ValueError(f"{source.folder}: no clip to read")
     used = [shard for shard in manifest.shards if any(r["id"] in wanted for r in shard["records"])]
