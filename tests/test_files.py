@@ -93,6 +93,8 @@ def test_json_comes_back_and_what_is_no_json_is_named(tmp_path):
             files.read_json(path)
     with pytest.raises(FileNotFoundError, match=r"none\.json: no such file; train again"):
         files.read_json(tmp_path / "none.json", "train again")
+    with pytest.raises(FileNotFoundError, match="a folder, not a file; train again"):
+        files.read_json(tmp_path, "train again")
 
 
 def test_the_checksum_is_sha256_and_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):

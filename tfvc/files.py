@@ -150,6 +150,11 @@ def write_json(path, tree):
         temporary.write_text(json.dumps(tree, indent=1, allow_nan=True) + "\n", encoding="utf-8")
 
 
+def absent(path):
+    """What stands where a file was expected, in words."""
+    return "a folder, not a file" if os.path.isdir(path) else "no such file"
+
+
 def read_json(path, remedy=""):
     """Reads a JSON file.
 
@@ -159,7 +164,7 @@ def read_json(path, remedy=""):
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file{'; ' + remedy if remedy else ''}")
+        raise FileNotFoundError(f"{path}: {absent(path)}{'; ' + remedy if remedy else ''}")
     data = read_whole(path)
     try:
         return json.loads(data.decode("utf-8"))

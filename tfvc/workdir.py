@@ -67,7 +67,9 @@ class Run:
 
         path = self.path / "model.keras"
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: the run has not finished; start the same train command again")
+            raise FileNotFoundError(
+                f"{path}: {files.absent(path)}: the run has not finished; start the same train command again"
+            )
         files.check_archive(path)
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
