@@ -37,7 +37,7 @@ class Paper:
     others: tuple
 
 
-_DRAWN = "a drawing of the model; ours: `model.summary()`, and TensorBoard's graph of a run"
+_DRAWN = "a drawing of the model; ours: `workdir.load(RUN).model().summary()`"
 
 PAPERS = (
     Paper(

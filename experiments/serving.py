@@ -219,12 +219,15 @@ def main(argv=None):
     options = vars(parser.parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        benchmarks.check_writable(options["out"])
         text = run(options)
         with files.aside(options["out"]) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except cli.failures() as error:
         print(f"error: {cli.one_line(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return cli.interrupted()
     print(f"written: {options['out']}")
     return 0
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.benchmarks import check_writable
 from tfvc import cli, evaluate, files, workdir
 
+_KEYS = ("clips", "silhouette")  # of the file of numbers
 _PERPLEXITY = 30.0  # scikit-learn's usual one; fewer clips, a smaller one
 
 
@@ -114,25 +116,42 @@ def _film(run):
     return apart
 
 
+def _targets(out):
+    """The picture, and beside it the file of its numbers: before anything is computed."""
+    out = Path(out)
+    numbers = out.with_suffix(".json")
+    if out.suffix != ".png":
+        raise ValueError(f"--out={out}: expected a name that ends in .png")
+    if numbers.exists() and set(files.read_json(numbers, "give another --out")) != set(_KEYS):
+        raise ValueError(f"{numbers}: would be replaced, and is not of this command; give another --out")
+    check_writable(out)
+    return out, numbers
+
+
 def main(argv=None):
     def command(arguments):
         run = workdir.load(arguments.workdir)
+        out, numbers = _targets(arguments.out or run.path / "tsne.png")
         before, after, truth, classes = embeddings(run, arguments.data)
         result = {"before": silhouette(before, truth), "after": silhouette(after, truth)}
-        out = Path(arguments.out or run.path / "tsne.png")
         figure = draw(before, after, truth, classes, f"{len(truth)} clips, the sound's embedding")
         with files.aside(out) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
         print(f"silhouette of the classes: before FiLM {result['before']:.4f}, after {result['after']:.4f}")
-        files.write_json(out.with_suffix(".json"), {"clips": len(truth), "silhouette": result})
-        print(f"written: {out}, {out.with_suffix('.json')}")
+        files.write_json(numbers, dict(zip(_KEYS, (len(truth), result), strict=True)))
+        print(f"written: {out}, {numbers}")
 
     values = flags.FlagValues()
     flags.DEFINE_string(
         "workdir", "", "folder of a finished run of mafnet with FiLM in its audio path", values
     )
     flags.DEFINE_string("data", "", "clips of the run's classes; empty: the run's test part", values)
-    flags.DEFINE_string("out", "", "picture to write, .png; empty: <workdir>/tsne.png", values)
+    flags.DEFINE_string(
+        "out",
+        "",
+        "picture to write, NAME.png, with its numbers in NAME.json; empty: <workdir>/tsne.png",
+        values,
+    )
     cli.launch("experiments.tsne", values, __doc__, command, argv)
 
 

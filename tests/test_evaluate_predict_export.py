@@ -409,6 +409,20 @@ def test_the_exported_model_agrees_and_names_its_classes(run, exported, clips, c
     assert result["classes"].numpy().tolist() == [name.encode() for name in sorted(COLOURS)]
 
 
+def test_an_export_replaces_nothing_but_an_export(copy):
+    shutil.rmtree(copy / "export", ignore_errors=True)
+    (copy / "export").mkdir()
+    for name in ("README.md", "mine.txt"):
+        (copy / "export" / name).write_text("mine")
+    with pytest.raises(ValueError, match="export/mine.txt: is of no export, and would be lost; move it away"):
+        export.export(copy)
+    shutil.rmtree(copy / "export")
+    (copy / "export").write_text("mine")
+    with pytest.raises(ValueError, match="export: is of no export, and would be lost"):
+        export.export(copy)
+    assert (copy / "export").read_text() == "mine"
+
+
 def test_export_refuses_a_difference_and_leaves_nothing(copy, reloaded_here, monkeypatch):
     compare = export._compare
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 from conftest import ROOT
 
-from tfvc import files
+from tfvc import cli, files
 
 
 class Stop(Exception):
@@ -134,6 +134,14 @@ def test_a_sweep_for_one_name_leaves_the_others_alone(tmp_path):
         (tmp_path / name).touch()
     files.sweep(tmp_path, "a[1].csv")
     assert [p.name for p in tmp_path.iterdir()] == [".b.csv.77.part"]
+
+
+def test_a_place_that_cannot_be_written_is_named_and_not_its_lock(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as error, files.locked(tmp_path / "file" / "a" / "run", "training in"):
+        pass
+    told = "/file/a/run: Not a directory; give a place that can be written"
+    assert cli.one_line(error.value) == f"{tmp_path}{told}"
 
 
 def test_a_lock_holds_in_other_processes_and_goes_with_its_holder(tmp_path):

@@ -110,6 +110,16 @@ def test_the_command_writes_a_picture_and_its_numbers(runs, tmp_path, capsys):
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     tree = json.loads((tmp_path / "a.json").read_text())
     assert tree["clips"] > 10 and set(tree["silhouette"]) == {"before", "after"}
+    before = (runs[0] / "metrics.json").read_bytes()
+    for out, told in (
+        (runs[0] / "metrics.png", "metrics.json: would be replaced, and is not of this command"),
+        (tmp_path / "a.txt", "expected a name that ends in .png"),
+        ("/proc/x/a.png", "cannot be written"),
+    ):
+        assert stopped(tsne.main, f"--workdir={runs[0]}", f"--out={out}") == 1
+        err = capsys.readouterr().err
+        assert told in err and err.count("\n") == 1
+    assert (runs[0] / "metrics.json").read_bytes() == before and not (runs[0] / "metrics.png").exists()
 
 
 def test_a_run_without_film_is_refused_in_a_line(runs, tmp_path, capsys):

@@ -7,6 +7,7 @@ A resample is a list of weights: how often each clip was drawn. Every measure he
 import numpy as np
 
 RESAMPLES = 2000
+LEAST = 6  # groups: all of five agree by chance in 2 ** -4 of all cases, which is over 1 - LEVEL
 LEVEL = 0.95
 _CELLS = 1 << 21  # float64 numbers of an array that a block of resamples makes
 

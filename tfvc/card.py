@@ -150,8 +150,6 @@ def _data(run):
         f"{len(facts.classes)} classes: {classes}"
         + (f", and {more} more (`assets/classes.txt`)" if more > 0 else ""),
     ]
-    if facts.kind != "yt8m":
-        lines.append(f"Split: {run.recipe.data.split}")
     said = [f"the run said: {text_of(note)}" for note in facts.notes]
     return _list(lines + said)
 

@@ -66,12 +66,13 @@ _SHARED = {
         "",
         "folder of <class>/<clip> (sound files where only sound is read), UCF-101's or AVE's folder, "
         "CSV/JSONL manifest, Kinetics list (data.kind=kinetics_sounds), or extracted records; for mfb a "
-        "pattern of YouTube-8M records, as 'yt8m/train*.tfrecord'; empty: the embedded demo set",
+        "pattern of YouTube-8M records, as 'yt8m/train*.tfrecord'; empty: the embedded demo set "
+        "(evaluate: the run's own test part)",
     ),
     "workdir": (
         flags.DEFINE_string,
         "",
-        "folder of the run (extract: of the records); empty: named by the recipe",
+        "folder of the run (extract: of the records); empty, of train and extract alone: named by the recipe",
     ),
     "set": (flags.DEFINE_multi_string, [], "recipe field, as --set=train.epochs=5; repeatable"),
     "seed": (
@@ -179,6 +180,12 @@ def launch(prog, values, doc, run, argv=None, paths=False, memory=_MEMORY):
     sys.exit(status)
 
 
+def interrupted():
+    """Says that Ctrl-C ended a command; returns its exit status."""
+    print("\nstopped by Ctrl-C; the same command again goes on, or starts anew", file=sys.stderr)
+    return 130
+
+
 def _guarded(prog, values, doc, argv, run, paths, memory):
     try:
         if "--version" in argv:
@@ -189,8 +196,7 @@ def _guarded(prog, values, doc, argv, run, paths, memory):
             return 0
         return run(_arguments(prog, values, argv, paths)) or 0
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; the same command again goes on, or starts anew", file=sys.stderr)
-        return 130
+        return interrupted()
     except BrokenPipeError:
         return 0
     except failures() as error:

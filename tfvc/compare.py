@@ -212,18 +212,21 @@ def _show(paths, result, note, target):
         print(files.printable(note))
     width = max(len(_NAMES.get(name, name)) for name in result["measures"])
     print(f"first: {name_of(paths[0])}\nsecond: {name_of(paths[1])}")
+    few = result["groups"] < bootstrap.LEAST
     print(f"{'':{width}}   first  second  difference  95 % interval")
     for name, row in result["measures"].items():
         low, high = row["low"], row["high"]
         first, second = (shown(row[key], ".4f") for key in ("first", "second"))
         interval = "-" if low is None else f"{low:+.4f} to {high:+.4f}"
-        sure = "" if low is None or low <= 0 <= high else "  *"
+        sure = "" if few or low is None or low <= 0 <= high else "  *"
         lower = " (lower is better)" * (name in _LOWER)
         print(
             f"{_NAMES.get(name, name):{width}}  {first:>6}  {second:>6}  "
             f"{shown(row['difference'], '+.4f'):>10}  {interval}{sure}{lower}"
         )
     print(
-        f"{result['clips']} clips; {result['interval']}, seed {result['seed']}; *: 0 lies outside\n"
+        f"{result['clips']} clips; {result['interval']}, seed {result['seed']}; *: 0 lies outside"
+        + f" (none is given: under {bootstrap.LEAST} groups all agree by chance too often)" * few
+        + "\n"
         f"written: {name_of(target)}"
     )

@@ -18,6 +18,7 @@ again in a process that has no tfvc, and must give the same numbers. README.md t
 assets.extra/recipe.json the run's recipe."""
 
 _TOLERANCE = 1e-5
+_OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra", "README.md"}
 CLIPS = 4  # clips compared
 
 # Runs where tfvc cannot be imported: a path, each signature's inputs in a folder, the outputs into the same.
@@ -109,6 +110,7 @@ def write(run, save, compare):
     target = run.path / "export"
     with files.locked(target, "writing"):
         files.sweep(target.parent, target.name)
+        _check_ours(target)
         with files.aside(target) as temporary:
             save(temporary)
             worst = compare(temporary)
@@ -116,6 +118,13 @@ def write(run, save, compare):
             card.write(temporary, run, worst)
     print(f"exported: {files.shown(target)}")
     return target
+
+
+def _check_ours(target):
+    """An export is replaced as a whole: what else lies in its place would be lost."""
+    strange = {path.name for path in target.iterdir()} - _OURS if target.is_dir() else {""}
+    if strange and target.exists():
+        raise ValueError(f"{target / min(strange)}: is of no export, and would be lost; move it away first")
 
 
 def _check(target, worst):

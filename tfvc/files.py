@@ -123,8 +123,14 @@ def locked(folder, work, wait=False):
         ValueError: another process is at it, and `wait` is False.
     """
     folder = Path(os.path.abspath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a", encoding="utf-8") as f:
+    path = folder.with_name(f".{folder.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        remedy = "give a place that can be written"
+        raise OSError(error.errno, f"{error.strerror}; {remedy}", str(folder)) from None
+    with open(path, "a", encoding="utf-8") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from experiments import benchmarks
-from tfvc import start
+from tfvc import cli, start
 from tfvc.names import suggest
 
 
@@ -45,6 +45,8 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return cli.interrupted()
     page = module.page(results) if hasattr(module, "page") else ""
     benchmarks.write(out, argv[0], options, results, page)
     if hasattr(module, "tidy"):
