@@ -243,6 +243,19 @@ def test_the_command_compares_prints_and_writes(runs, capsys):
     assert not (runs["wrong"] / "metrics.json").exists()  # nothing of the runs themselves is touched
 
 
+def test_of_few_groups_no_difference_is_called_sure(runs, tmp_path, capsys):
+    found = workdir.load(runs["right"])
+    ids = [name for name in found.split()["test"] if int(name.split("/")[1][0]) < 2]  # 2 groups of each class
+    few = [
+        save(tmp_path / name, network(sign), found.facts.records, ids)
+        for name, sign in (("a", -1.0), ("b", 1.0))
+    ]
+    assert compare.compare(*few)["groups"] == 4
+    shown = capsys.readouterr().out
+    assert "none is given: under 6 groups all agree by chance too often" in shown
+    assert "+1.0000 to +1.0000\n" in shown and "  *\n" not in shown
+
+
 def test_the_values_are_evaluates(runs):
     run = workdir.load(runs["half"])
     _, _, (_, truth, _, scores) = evaluate.decided(run, run.model(), run.recipe)
