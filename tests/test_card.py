@@ -187,6 +187,13 @@ def test_a_card_that_cannot_be_made_leaves_the_earlier_export(run, reloaded_here
     assert [p.name for p in run.glob(".export.*part")] == []
 
 
+def test_damaged_metrics_are_told_before_anything_is_saved(run):
+    (run / "metrics.json").write_text('{"epochs": 3}')
+    with pytest.raises(ValueError, match="metrics.json: not the metrics of a run; remove it"):
+        export.write(workdir.load(run), pytest.fail, pytest.fail)
+    assert not (run / "export").exists()
+
+
 def test_a_run_on_records_by_pattern_has_a_card(run):
     rows = [replace(row, shape=(300, *row.shape[1:])) for row in demo_records.ROWS["frame"]]
     found = workdir.load(run)

@@ -103,10 +103,12 @@ def write(run, save, compare):
         Path of the export.
 
     Raises:
-        ValueError: a difference of more than 1e-5; another process is exporting this run.
+        ValueError: a difference of more than 1e-5; another process is exporting this run; a damaged
+            metrics.json.
     """
     from tfvc import card  # with the downloader's table of licences
 
+    run.metrics()  # of the card, which is written last: what is damaged is told before minutes of work
     target = run.path / "export"
     with files.locked(target, "writing"):
         files.sweep(target.parent, target.name)

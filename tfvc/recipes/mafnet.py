@@ -8,8 +8,8 @@ Cost: DenseNet201 of 160 frames a clip of 10 s and VGGish of its 10 seconds; 4,1
 (sound in float16: 4.4 GB). Training, an hour or two on one GPU.
 Command: python -m tfvc.train --model=mafnet --data=AVE --set=data.kind=ave
     Tables 2 to 4: --set=model_args.modality=visual (fusion, attention, film: see the model)
-Source: the authors' program (TensorFlow 1), by spec/mafnet.md. Where program and paper differ, `original` is
-the program.
+Source: the authors' program (TensorFlow 1), by a description of it and its outputs: it is copyleft and was
+not opened. Where program and paper differ, `original` is the program.
 """
 
 import dataclasses
