@@ -49,7 +49,7 @@ def listing(data, path):
     root = Path(data).absolute()
     if not data or not root.is_dir():
         raise FileNotFoundError(
-            f"{data or '--data'}: no such folder; expected ESC-10's <class>/<fold>-<id>.ogg"
+            f"--data={data}: no such folder; expected ESC-10's clips in it, as <class>/<fold>-<id>.ogg"
         )
     rows = []
     for file in sorted(root.glob("*/*-*.ogg")):

@@ -29,7 +29,7 @@ _INSIDE = "TFVC_OWN_MOUNTS"  # set in a process that has mounts of its own
 _SPACES = ["unshare", "--mount"], ["unshare", "--mount", "--user", "--map-root-user"]
 _MOUNT = "mount", "-t", "tmpfs", "-o", "size=1g", "tfvc"
 # The system's reason, or what a command foresees; either names a path.
-_LINE = r"error: /.*(: (No space left on device|File too large)|GB are needed .* GB are free.*)"
+_LINE = r"error: /.*(: (No space left on device|File too large); .+|GB are needed .* GB are free.*)"
 _LEFT = r"\..+\.(part|old)(\.keras)?"  # what `files.aside` makes
 _PAGE = 4096  # bytes; no tmpfs is smaller
 

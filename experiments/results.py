@@ -60,7 +60,7 @@ def some(path):
         ValueError: as `read`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; make one with {_HOW}")
+        raise FileNotFoundError(f"{path}: {files.absent(path)}; make one with {_HOW}, or give another")
     if not (lines := read(path)):
         raise FileNotFoundError(f"{path}: no results yet; make some with {_HOW}")
     return lines

@@ -55,8 +55,15 @@ def raising(error):
     [
         (ValueError("a.csv: no column"), "error: a.csv: no column"),
         (FileNotFoundError("run/x: no such file"), "error: run/x: no such file"),
-        (PermissionError(13, "Permission denied", "/x/y"), "error: /x/y: Permission denied"),
-        (OSError(28, "No space left on device"), "error: i/o: No space left on device"),
+        (
+            PermissionError(13, "Permission denied", "/x/y"),
+            "error: /x/y: Permission denied; let this user read and write there, or give another place",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            "error: i/o: No space left on device; make room, then run the same command again",
+        ),
+        (OSError(5, "Input/output error", "/x"), "error: /x: Input/output error"),
     ],
 )
 def test_a_fault_is_one_line_and_status_1(error, line, capsys):
@@ -109,7 +116,7 @@ def test_errors_of_tensorflow_and_of_memory_are_one_line(capsys):
     for error, words in (
         (
             tf.errors.ResourceExhaustedError(None, None, full),
-            "error: /run/a b/events: No space left on device",
+            "error: /run/a b/events: No space left on device; make room, then",
         ),
         (
             tf.errors.ResourceExhaustedError(None, None, "No space left on device"),

@@ -243,6 +243,16 @@ def test_the_command_compares_prints_and_writes(runs, capsys):
     assert not (runs["wrong"] / "metrics.json").exists()  # nothing of the runs themselves is touched
 
 
+def test_the_table_is_seen_even_where_it_cannot_be_written(runs, capsys):
+    (runs["half"] / "compare").touch()  # a file where the folder is made
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([f"--compare={runs['half']},{runs['right']}"])
+    shown = capsys.readouterr()
+    assert end.value.code == 1 and "8 clips; 95 %" in shown.out and "written:" not in shown.out
+    assert shown.err.startswith(f"error: {runs['half'] / 'compare'}: ") and shown.err.count("\n") == 1
+    (runs["half"] / "compare").unlink()
+
+
 def test_of_few_groups_no_difference_is_called_sure(runs, tmp_path, capsys):
     found = workdir.load(runs["right"])
     ids = [name for name in found.split()["test"] if int(name.split("/")[1][0]) < 2]  # 2 groups of each class

@@ -134,6 +134,25 @@ _MEMORY = (
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
 _CAUSES = "|".join(map(os.strerror, _NUMBERS))
 _NOT_MEMORY = re.compile(rf"(?:(?:^|\}}\}} )(?P<path>[^;{{}}\n]+); )?(?P<what>{_CAUSES})", re.MULTILINE)
+# What helps where the system refuses, by its words, which TensorFlow passes on without the number.
+_ACCESS = "let this user read and write there, or give another place"
+_ROOM = "make room, then run the same command again"
+_REMEDIES = {
+    os.strerror(number): remedy
+    for number, remedy in {
+        errno.EEXIST: "a file stands where a folder is needed; move it, or give another place",
+        errno.ENOTDIR: "a file stands where a folder is needed; move it, or give another place",
+        errno.EISDIR: "a folder stands where a file is needed; move it, or give another place",
+        errno.EACCES: _ACCESS,
+        errno.EPERM: _ACCESS,
+        errno.EROFS: "give a place that can be written",
+        errno.ENOSPC: _ROOM,
+        errno.EDQUOT: _ROOM,
+        errno.EFBIG: "raise the limit of a file's size (ulimit -f), then run the same command again",
+        errno.EMFILE: "raise the limit of open files (ulimit -n), then run the same command again",
+        errno.ENAMETOOLONG: "give a shorter name",
+    }.items()
+}
 
 
 class Usage(ValueError):
@@ -225,14 +244,20 @@ def one_line(error, memory=_MEMORY):
         memory: what to lower where memory is out.
     """
     if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"{files.final(error.filename or 'i/o')}: {error.strerror}"
+        return _refusal(error.filename, error.strerror)
     if isinstance(error, _tensorflow_errors()) and (match := _NOT_MEMORY.search(str(error))):
-        return f"{files.final(match['path'] or 'i/o')}: {match['what']}"
+        return _refusal(match["path"], match["what"])
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return f"out of memory; lower {memory} ({files.first_line(error)})"
     if isinstance(error, _tensorflow_errors()):
         return f"TensorFlow: {files.first_line(error)} (TFVC_DEBUG=1 shows the whole traceback)"
     return "\n".join(map(files.printable, str(error).split("\n")))  # names from a file may hold anything
+
+
+def _refusal(path, what):
+    """Of the system: the place, what it says, what helps."""
+    remedy = _REMEDIES.get(what)
+    return f"{files.final(path or 'i/o')}: {what}{'; ' + remedy if remedy else ''}"
 
 
 def progress(total, done, unit):

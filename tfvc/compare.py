@@ -78,8 +78,9 @@ def compare(first, second, data="", overrides=(), seed=0, on_corrupt="stop"):
         "seed": seed,
         "measures": {name: {key: _finite(x) for key, x in row.items()} for name, row in found.items()},
     }
+    _show(paths, result, note)  # first: what was computed is seen even where it cannot be written
     files.write_json(target, result)
-    _show(paths, result, note, target)
+    print(f"written: {_printable(target)}")
     return result
 
 
@@ -204,14 +205,15 @@ def _groups(one, other, places):
     return [f"group {group}" if group else f"clip {name}" for group, name in named]
 
 
-def _show(paths, result, note, target):
-    def name_of(path):
-        return files.printable(files.shown(path))
+def _printable(path):
+    return files.printable(files.shown(path))
 
+
+def _show(paths, result, note):
     if note:
         print(files.printable(note))
     width = max(len(_NAMES.get(name, name)) for name in result["measures"])
-    print(f"first: {name_of(paths[0])}\nsecond: {name_of(paths[1])}")
+    print(f"first: {_printable(paths[0])}\nsecond: {_printable(paths[1])}")
     few = result["groups"] < bootstrap.LEAST
     print(f"{'':{width}}   first  second  difference  95 % interval")
     for name, row in result["measures"].items():
@@ -227,6 +229,4 @@ def _show(paths, result, note, target):
     print(
         f"{result['clips']} clips; {result['interval']}, seed {result['seed']}; *: 0 lies outside"
         + f" (none is given: under {bootstrap.LEAST} groups all agree by chance too often)" * few
-        + "\n"
-        f"written: {name_of(target)}"
     )
